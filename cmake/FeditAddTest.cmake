@@ -1,0 +1,37 @@
+# fedit_add_test(FOLDER/NAME [NP 1 2 4] [LABELS ...] [TIMEOUT seconds] [LIBS ...] [ARGS ...])
+# builds tests/FOLDER/NAME_test.cpp and registers it with CTest, once, or once for each number of MPI
+# ranks in NP. Every test runs in a folder of its own and has a time limit.
+function(fedit_add_test path)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "NP;LABELS;LIBS;ARGS" ${ARGN})
+  get_filename_component(folder "${path}" DIRECTORY)
+  string(REPLACE "/" "_" target "test_${path}")
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 60)
+  endif()
+  add_executable(${target} "${PROJECT_SOURCE_DIR}/tests/${path}_test.cpp")
+  fedit_compile_options(${target})
+  target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}" "${PROJECT_SOURCE_DIR}/src")
+  if(ARG_NP)
+    target_link_libraries(${target} PRIVATE ${ARG_LIBS} fedit_test_mpi_main)
+    foreach(ranks IN LISTS ARG_NP)
+      _fedit_register("${path}.np${ranks}" ${ARG_TIMEOUT} ${ranks} "mpi;${ARG_LABELS}"
+        ${MPIEXEC_EXECUTABLE} --bind-to none -n ${ranks} $<TARGET_FILE:${target}> ${ARG_ARGS})
+    endforeach()
+  else()
+    target_link_libraries(${target} PRIVATE ${ARG_LIBS} fedit_test_main)
+    _fedit_register("${path}" ${ARG_TIMEOUT} 1 "${ARG_LABELS}" $<TARGET_FILE:${target}> ${ARG_ARGS})
+  endif()
+endfunction()
+
+function(_fedit_register name timeout processors labels)
+  set(directory "${PROJECT_BINARY_DIR}/test_runs/${name}")
+  file(MAKE_DIRECTORY "${directory}")
+  add_test(NAME "${name}" COMMAND ${ARGN} WORKING_DIRECTORY "${directory}")
+  fedit_test_properties("${name}" ${timeout} ${processors} "${labels}")
+endfunction()
+
+# What every CTest entry of ours needs, also those that run a script.
+function(fedit_test_properties name timeout processors labels)
+  set_tests_properties("${name}" PROPERTIES TIMEOUT ${timeout} PROCESSORS ${processors} LABELS "${labels}"
+    ENVIRONMENT "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMPI_MCA_rmaps_base_oversubscribe=1;OMPI_MCA_btl_vader_single_copy_mechanism=none;OMP_NUM_THREADS=1")
+endfunction()

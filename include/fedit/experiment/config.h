@@ -1,0 +1,141 @@
+// experiment/config.h: every option of the program in one table: the parser, --help, config.ini,
+// run.h5, the identity of a run and docs/options.md all read it.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "fedit/federation/partition.h"
+#include "fedit/model/adapter.h"
+#include "fedit/tensor/tensor.h"
+#include "fedit/text/dataset.h"
+#include "fedit/train/job.h"
+
+namespace fedit {
+
+/// The values of all options of all commands; each command uses those its mask names.
+struct Config {
+    // input
+    std::string model, data, eval_data, init_adapter, adapter, prompt_template, tokenizer, input;
+    std::string model_config;
+    // federation
+    std::int64_t num_clients = 10, rounds = 10;
+    double client_fraction = 1;
+    std::string partition = "auto";
+    double alpha = 0.5;
+    std::int64_t min_records = 1, shards_per_client = 2;
+    // local training
+    std::int64_t local_epochs = 1, local_steps = 0, batch_size = 32, micro_batch_size = 8;
+    std::string optimizer = "adamw", lr_scheduler = "constant", lr_scope = "round";
+    double learning_rate = 3e-4, weight_decay = 0, max_grad_norm = 0;
+    std::int64_t warmup_steps = 0;
+    // adapter
+    std::int64_t lora_r = 16;
+    double lora_alpha = 16, lora_dropout = 0.05;
+    std::string lora_target_modules = "q_proj,k_proj,v_proj,o_proj";
+    bool use_rslora = false;
+    // text
+    std::int64_t cutoff_len = 512;
+    bool train_on_inputs = false;
+    bool no_special_tokens = false;
+    // machine
+    std::string device = "auto", dtype = "auto";
+    std::int64_t threads = 0;
+    // the run
+    std::string output;
+    std::int64_t seed = 0;
+    std::string resume = "auto";
+    std::int64_t eval_every = 1, eval_batch_size = 8, checkpoint_every = 1, keep_last = 3;
+    double max_walltime = 0;
+    double hang_timeout = 1800;
+    bool dry_run = false, force = false;
+    std::string verbosity = "normal", progress = "auto", output_format = "text";
+    // bench
+    std::int64_t bench_steps = 3;
+
+    bool operator==(const Config&) const = default;
+};
+
+/// Whether an option decides the bits of a run (a resumed run must have the same), or only how it
+/// is carried out.
+enum class OptionEffect : std::uint8_t { identity, operational };
+
+enum class OptionGroup : std::uint8_t {
+    input,
+    federation,
+    training,
+    adapter,
+    text,
+    machine,
+    run,
+    output
+};
+std::string_view title(OptionGroup group);
+
+/// The sub-commands that an option belongs to, as bits.
+enum class Command : std::uint16_t {
+    train = 1,
+    evaluate = 2,
+    tokenize = 4,
+    init = 8,
+    inspect = 16,
+    bench = 32,
+    doctor = 64
+};
+using CommandMask = std::uint16_t;
+constexpr CommandMask mask(Command command) {
+    return static_cast<CommandMask>(command);
+}
+std::string_view to_string(Command command);
+
+using OptionField =
+    std::variant<std::string Config::*, std::int64_t Config::*, double Config::*, bool Config::*>;
+
+/// One option. Names are those of PEFT and Shepherd.
+struct Option {
+    std::string_view name;  ///< without the leading dashes
+    OptionField field;
+    OptionGroup group{};
+    OptionEffect effect{};
+    CommandMask commands = 0;
+    std::string_view value;  ///< what --help shows for the value: "FILE", "N"
+    std::string_view help;
+    std::vector<std::string_view> choices;  ///< for text options with a closed set
+    double min = -1e300, max = 1e300;       ///< for numbers, inclusive
+};
+
+/// All options, in the order of --help.
+std::span<const Option> option_table();
+const Option& find_option(std::string_view name);  ///< must exist
+bool is_set(const Option& option, Command command);
+
+/// The value as config.ini and --help spell it. Doubles are written so that they read back exactly.
+std::string option_value(const Config& config, const Option& option);
+/// Parses `text` into the field. Throws InputError naming `where`, the value and what is accepted.
+void set_option(Config& config, const Option& option, std::string_view text,
+                std::string_view where);
+/// Checks ranges, choices and combinations for a command; all faults at once.
+void check_config(const Config& config, Command command);
+
+/// config.ini: "name = value" lines with the option's help as comments; read by --config.
+std::string to_ini(const Config& config, Command command);
+/// Name-value pairs of an ini text. Throws InputError for lines that are not "name = value",
+/// repeated names, unknown names (with the nearest known one).
+void apply_ini(Config& config, Command command, std::string_view text, const std::string& source);
+
+/// The known name nearest to `name` among a command's options.
+std::string nearest_option(std::string_view name, Command command);
+
+/// Typed settings taken from a checked config.
+LocalConfig local_config(const Config& config);
+LoraConfig lora_config(const Config& config);
+EncodeOptions encode_options(const Config& config);
+PromptTemplate prompt_template(const Config& config);
+std::vector<std::string> split_list(std::string_view text);
+
+}  // namespace fedit

@@ -1,0 +1,36 @@
+// federation/plan.h: who takes part in a round, with what weight, and on which rank.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace fedit {
+
+struct PlannedClient {
+    int client = 0;
+    std::int64_t records = 0;  ///< n_k: records with at least one target
+    double weight = 0;         ///< n_k / sum n
+    bool operator==(const PlannedClient&) const = default;
+};
+
+/// A pure function of (seed, round, n_k); equal on every rank.
+struct RoundPlan {
+    int round = 0;
+    std::vector<PlannedClient> clients;  ///< ascending by client
+    std::int64_t records = 0;            ///< sum of n_k
+    bool operator==(const RoundPlan&) const = default;
+};
+
+/// max(1, lround(fraction * clients)) of `num_clients`.
+int sample_size(double fraction, int num_clients);
+
+/// Samples without replacement among clients with n_k > 0 (Philox, Purpose::sampling, round).
+/// Throws InputError if no client has a record with a target.
+RoundPlan plan_round(std::uint64_t seed, int round, double fraction, std::span<const std::int64_t> records);
+
+/// Static longest-first placement: result[rank] lists places in plan.clients, longest first. Changes
+/// no bit of the result, only who computes it. cost: one a planned client, any unit.
+std::vector<std::vector<std::size_t>> place(std::span<const double> cost, int ranks);
+
+}  // namespace fedit

@@ -1,0 +1,69 @@
+// model/decoder.h: forward and backward of a LLaMA-style decoder over packed sequences; the base is
+// frozen, adapters train.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "fedit/model/adapter.h"
+#include "fedit/model/weights.h"
+#include "fedit/tensor/backend.h"
+
+namespace fedit {
+
+/// Packed tokens without padding. Rows are sorted by slot (cohort member).
+struct PackedBatch {
+    std::vector<std::int32_t> tokens, positions;   ///< one a row; positions restart a sequence
+    std::vector<std::int64_t> sequence_begin{0};   ///< sequences + 1
+    std::vector<std::int64_t> slot_begin{0};       ///< slots + 1
+    std::vector<std::int64_t> row_counter;         ///< a token's place in its client's whole batch
+    std::vector<std::int64_t> target_rows;         ///< rows that predict a labelled token
+    std::vector<std::int32_t> targets;             ///< what they predict
+    std::vector<float> target_weight;              ///< 1 / labelled targets of the client's batch
+    std::int64_t rows() const { return static_cast<std::int64_t>(tokens.size()); }
+};
+
+/// One slot's adapter in back-end memory. `x` and `gradient` follow the layout; the gradient is
+/// added to; it may be null when only evaluating.
+struct AdapterSlot {
+    const float* x = nullptr;
+    float* gradient = nullptr;
+    double scale = 1;
+    double dropout = 0;
+    std::uint64_t dropout_key = 0;
+};
+
+/// The sizes that decide how much memory a pass needs.
+struct PassSize {
+    std::int64_t rows = 0, target_rows = 0;
+};
+enum class Pass { evaluate, train };
+
+/// Not thread-safe: it owns the activations of one pass.
+class Decoder {
+public:
+    /// `layout` has no modules when there is no adapter. All must outlive the decoder.
+    Decoder(const ModelConfig& config, const Weights& weights, const Layout& layout, Backend& backend);
+    ~Decoder();
+
+    /// Bytes of activations that a pass of this size needs.
+    std::size_t activation_bytes(const PassSize& size, Pass pass) const;
+    /// Allocates for passes up to this size; larger ones grow it.
+    void reserve(const PassSize& size, Pass pass);
+
+    /// loss[i]: cross-entropy of target_rows[i], unweighted. `slots` may be empty: base alone.
+    void evaluate(const PackedBatch& batch, std::span<const AdapterSlot> slots, std::span<double> loss);
+    /// The same with the slots' dropout, and adds sum_i weight_i dloss_i/dadapter to the gradients.
+    void train(const PackedBatch& batch, std::span<const AdapterSlot> slots, std::span<double> loss);
+    /// Logits of every row (rows x vocab, host memory): for tests.
+    std::vector<float> logits(const PackedBatch& batch, std::span<const AdapterSlot> slots);
+
+private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace fedit

@@ -1,0 +1,61 @@
+// model/weights.h: the frozen base as a back end wants it, in memory that all ranks of a node share.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "fedit/model/hf_folder.h"
+#include "fedit/tensor/backend.h"
+
+namespace fedit {
+
+/// One frozen linear layer; bias may be null.
+struct LinearWeight {
+    PackedWeight weight;
+    const float* bias = nullptr;
+};
+
+/// q, k, v are one product (rows q, then k, then v); gate and up likewise.
+struct LayerWeights {
+    const float* attention_norm = nullptr;
+    LinearWeight qkv, o;
+    const float* mlp_norm = nullptr;
+    LinearWeight gate_up, down;
+};
+
+struct Weights {
+    TensorView embedding;  ///< vocab x hidden
+    std::vector<LayerWeights> layers;
+    const float* final_norm = nullptr;
+    PackedWeight head;
+};
+
+/// Where each packed weight lies in one block of memory.
+class WeightPlan {
+public:
+    WeightPlan(const ModelConfig& config, const Backend& backend, Dtype dtype);
+    std::size_t bytes() const;
+
+    /// Reads and packs the folder's tensors into `memory` (bytes() long, 64-byte aligned). One rank
+    /// a node calls it.
+    void fill(std::span<std::byte> memory, const HfFolder& folder, Backend& backend) const;
+    /// Views of a filled block.
+    Weights view(std::span<const std::byte> memory) const;
+
+private:
+    struct Block {
+        std::size_t offset = 0, bytes = 0;
+    };
+    struct LayerBlocks {
+        Block attention_norm, qkv, qkv_bias, o, o_bias, mlp_norm, gate_up, gate_up_bias, down, down_bias;
+    };
+    Block reserve(std::size_t bytes);
+    ModelConfig config_;
+    Dtype dtype_;
+    Block embedding_, final_norm_, head_;
+    std::vector<LayerBlocks> layers_;
+    std::size_t bytes_ = 0;
+};
+
+}  // namespace fedit

@@ -1,0 +1,202 @@
+// tensor/backend.h: the operations a model is made of, each with its backward. A back end is virtual
+// only at the level of a whole operation; tests hold each to naive loops in double precision.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "fedit/core/rng.h"
+#include "fedit/tensor/tensor.h"
+
+namespace fedit {
+
+/// A frozen (out x in) matrix, packed by the back end into memory that its owner keeps (node-shared
+/// on the CPU). Immutable once packed.
+struct PackedWeight {
+    const std::byte* data = nullptr;
+    std::size_t bytes = 0;
+    Dtype dtype = Dtype::fp32;
+    std::int64_t out = 0, in = 0;
+};
+
+/// Rows of cohort member s: [row_begin[s], row_begin[s + 1]). Rows are sorted by member.
+struct Slots {
+    std::span<const std::int64_t> row_begin;
+    std::int64_t count() const { return static_cast<std::int64_t>(row_begin.size()) - 1; }
+};
+
+/// One member's adapter of one linear layer: a (rank x in), b (out x rank), their gradients (added
+/// to), and scale (alpha / r).
+struct LoraSlot {
+    const float* a = nullptr;
+    const float* b = nullptr;
+    float* da = nullptr;
+    float* db = nullptr;
+    std::int64_t rank = 0;
+    float scale = 1;
+};
+
+/// Dropout on an adapter's input. Element (t, j) is kept if its Philox number is >= p and is then
+/// divided by 1 - p. Philox key: slot_key[slot]; counter: {j / 4, module, low and high word of
+/// row_counter[t]}, word j % 4. Nothing is stored: backward draws the same mask again.
+struct Dropout {
+    float p = 0;
+    std::uint32_t module = 0;                    ///< place of the linear layer in the layout
+    std::span<const std::uint64_t> slot_key;     ///< one a slot (StreamKey with Purpose::dropout)
+    std::span<const std::int64_t> row_counter;   ///< a token's place in its client's batch
+};
+
+/// Packed sequences: sequence i has rows [begin[i], begin[i + 1]). Attention is causal inside each.
+struct Sequences {
+    std::span<const std::int64_t> begin;
+    std::int64_t count() const { return static_cast<std::int64_t>(begin.size()) - 1; }
+};
+
+struct AttentionShape {
+    std::int64_t heads = 0, kv_heads = 0, head_dim = 0;
+};
+
+/// What a device is and can do, for `doctor`, run.h5 and a run's identity.
+struct DeviceInfo {
+    std::string kind;             ///< "cpu", "cuda"
+    std::string model;            ///< "AMD EPYC"
+    std::string instruction_set;  ///< effective: "AVX2", "AVX3_ZEN4", "sm_90"
+    std::string libraries;        ///< "oneDNN 2.6.3"
+    bool bf16 = false;            ///< fast bf16 products exist
+    bool products_independent_of_threads = false;
+    std::int64_t memory_bytes = 0;
+};
+
+/// Memory that a back end allocated; released with its owner.
+class DeviceBuffer;
+
+/// All operations. Not thread-safe: one caller. Threads inside an operation never change bits.
+/// Matrices are row major; "+=" is said where an operation adds. Every operation throws ShapeError,
+/// naming both shapes, before it touches data.
+class Backend {
+public:
+    virtual ~Backend() = default;
+
+    virtual DeviceInfo info() const = 0;
+
+    // ---- memory: 64-byte aligned; floats are not initialised
+    virtual void* allocate(std::size_t bytes) = 0;
+    virtual void release(void* memory) noexcept = 0;
+    virtual void upload(void* to, std::span<const std::byte> from) = 0;
+    virtual void download(std::span<std::byte> to, const void* from) = 0;
+
+    // ---- frozen products
+    /// Bytes that pack() needs for an (out x in) weight, W and W^T forms together.
+    virtual std::size_t packed_bytes(Dtype dtype, std::int64_t out, std::int64_t in) const = 0;
+    /// Packs `values` (out x in, row major) into `memory` (64-byte aligned, packed_bytes long).
+    virtual void pack(std::byte* memory, Dtype dtype, std::span<const float> values, std::int64_t out,
+                      std::int64_t in) = 0;
+    /// y = x W^T + bias (+ y if accumulate). x (tokens x in), y (tokens x out), bias (out) or null.
+    virtual void linear(TensorView y, TensorView x, const PackedWeight& w, const float* bias,
+                        bool accumulate) = 0;
+    /// dx = dy W (+ dx if accumulate).
+    virtual void linear_dx(TensorView dx, TensorView dy, const PackedWeight& w, bool accumulate) = 0;
+
+    // ---- adapters (LoRA): rows are sorted by slot
+    /// s = drop(x) A^T (tokens x rank, kept for backward); y += scale s B^T.
+    virtual void lora(TensorView y, TensorView s, TensorView x, const Slots& slots,
+                      std::span<const LoraSlot> adapters, const Dropout& dropout) = 0;
+    /// ds = scale dy B; db += scale dy^T s; da += ds^T drop(x); dx += drop'(ds A) unless dx.data is
+    /// null. `ds` is scratch, tokens x rank.
+    virtual void lora_backward(TensorView dx, TensorView ds, TensorView dy, TensorView s, TensorView x,
+                               const Slots& slots, std::span<const LoraSlot> adapters,
+                               const Dropout& dropout) = 0;
+
+    // ---- the rest of a layer
+    /// If `residual.data`: x += residual first. y = gain * x / sqrt(mean(x^2) + eps) per row
+    /// (RMSNorm, arXiv 1910.07467).
+    virtual void rms_norm(TensorView y, TensorView x, TensorView residual, const float* gain,
+                          float eps) = 0;
+    /// dx += the gradient through y = rms_norm(x).
+    virtual void rms_norm_backward(TensorView dx, TensorView dy, TensorView x, const float* gain,
+                                   float eps) = 0;
+    /// Rotates each head's halves (i, i + d/2) by position * inv_freq[i], as Hugging Face does (RoPE,
+    /// arXiv 2104.09864), and multiplies by attention_scale. `inverse`: the backward.
+    virtual void rope(TensorView x, std::int64_t heads, std::span<const std::int32_t> positions,
+                      std::span<const float> inv_freq, float attention_scale, bool inverse) = 0;
+    /// Causal softmax(q k^T / sqrt(d)) v inside each sequence. lse (heads x tokens): log-sum-exp of
+    /// each row, kept for backward.
+    virtual void attention(TensorView out, float* lse, TensorView q, TensorView k, TensorView v,
+                           const AttentionShape& shape, const Sequences& sequences) = 0;
+    /// Writes dq, dk, dv.
+    virtual void attention_backward(TensorView dq, TensorView dk, TensorView dv, TensorView dout,
+                                    TensorView out, const float* lse, TensorView q, TensorView k,
+                                    TensorView v, const AttentionShape& shape,
+                                    const Sequences& sequences) = 0;
+    /// y = silu(gate) * up.
+    virtual void swiglu(TensorView y, TensorView gate, TensorView up) = 0;
+    /// Writes dgate and dup; they may be the memory of gate and up.
+    virtual void swiglu_backward(TensorView dgate, TensorView dup, TensorView dy, TensorView gate,
+                                 TensorView up) = 0;
+    /// y[t] = table[tokens[t]].
+    virtual void embedding(TensorView y, TensorView table, std::span<const std::int32_t> tokens) = 0;
+    /// Next-token cross-entropy of rows x (n x hidden) through the packed head (vocab x hidden), in
+    /// chunks of rows: loss[i] = -log softmax(x_i W^T)[target_i]. If dx.data is not null, dx_i =
+    /// weight_i * dloss_i/dx_i (written).
+    virtual void cross_entropy(std::span<double> loss, TensorView dx, TensorView x,
+                               const PackedWeight& head, std::span<const std::int32_t> targets,
+                               std::span<const float> weight) = 0;
+    /// y[i] = x[rows[i]]; and its transpose, y[rows[i]] += x[i] (rows are distinct).
+    virtual void gather_rows(TensorView y, TensorView x, std::span<const std::int64_t> rows) = 0;
+    virtual void scatter_add_rows(TensorView y, TensorView x, std::span<const std::int64_t> rows) = 0;
+
+    // ---- flat fp32 vectors of adapters
+    /// One AdamW step as in PyTorch (arXiv 1711.05101), `step` counts from 1.
+    struct AdamW {
+        double lr, beta1, beta2, eps, weight_decay;
+        std::int64_t step;
+    };
+    virtual void adamw(std::span<float> x, std::span<const float> g, std::span<float> m,
+                       std::span<float> v, const AdamW& settings) = 0;
+    /// x -= lr * (g + weight_decay * x).
+    virtual void sgd(std::span<float> x, std::span<const float> g, double lr, double weight_decay) = 0;
+    virtual void scale(std::span<float> x, float factor) = 0;
+    virtual void fill(std::span<float> x, float value) = 0;
+    /// Sum of squares in double, in fixed blocks of 4096, whatever the number of threads.
+    virtual double squared_norm(std::span<const float> x) = 0;
+};
+
+/// The CPU back end: oneDNN products, Highway SIMD, OpenMP. `threads` >= 1.
+std::unique_ptr<Backend> make_cpu_backend(int threads);
+
+/// The CUDA back end, or InputError where this build has none.
+std::unique_ptr<Backend> make_cuda_backend(int device);
+
+/// A float or byte buffer in a back end's memory.
+class DeviceBuffer {
+public:
+    DeviceBuffer() = default;
+    DeviceBuffer(Backend& backend, std::size_t bytes)
+        : backend_(&backend), data_(backend.allocate(bytes)), bytes_(bytes) {}
+    ~DeviceBuffer() {
+        if (data_ != nullptr) backend_->release(data_);
+    }
+    DeviceBuffer(DeviceBuffer&& other) noexcept { swap(other); }
+    DeviceBuffer& operator=(DeviceBuffer&& other) noexcept {
+        swap(other);
+        return *this;
+    }
+    std::byte* data() const { return static_cast<std::byte*>(data_); }
+    float* floats() const { return static_cast<float*>(data_); }
+    std::size_t bytes() const { return bytes_; }
+
+private:
+    void swap(DeviceBuffer& other) noexcept {
+        std::swap(backend_, other.backend_);
+        std::swap(data_, other.data_);
+        std::swap(bytes_, other.bytes_);
+    }
+    Backend* backend_ = nullptr;
+    void* data_ = nullptr;
+    std::size_t bytes_ = 0;
+};
+
+}  // namespace fedit
