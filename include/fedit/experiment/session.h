@@ -1,0 +1,47 @@
+// experiment/session.h: the machine a rank computes on, and the base model in memory that all ranks
+// of a node share.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "fedit/comm/communicator.h"
+#include "fedit/experiment/config.h"
+#include "fedit/model/weights.h"
+#include "fedit/tensor/backend.h"
+
+namespace fedit {
+
+/// The resolved --device, --dtype and --threads.
+struct Machine {
+    std::unique_ptr<Backend> backend;
+    Dtype dtype = Dtype::fp32;
+    int threads = 1;
+};
+
+/// Collective over `node`. Throws InputError if the device or dtype is not to be had, or if this rank
+/// may use fewer cores than --threads asks for.
+Machine choose_machine(const Config& config, const Communicator& node);
+
+/// The frozen base. The node's first rank reads and packs it; all see it.
+class BaseModel {
+public:
+    /// Collective over `comm`. Rank 0 checks the folder; all ranks end with the same error.
+    BaseModel(const Communicator& comm, const std::filesystem::path& folder, Machine& machine);
+
+    const ModelConfig& config() const { return config_; }
+    const Weights& weights() const { return weights_; }
+    const std::string& fingerprint() const { return fingerprint_; }  ///< SHA-256, hex
+    std::size_t bytes() const { return plan_bytes_; }
+
+private:
+    ModelConfig config_;
+    std::string fingerprint_;
+    std::size_t plan_bytes_ = 0;
+    Communicator node_;
+    std::unique_ptr<SharedMemory> memory_;
+    Weights weights_;
+};
+
+}  // namespace fedit
