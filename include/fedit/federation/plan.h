@@ -1,6 +1,7 @@
 // federation/plan.h: who takes part in a round, with what weight, and on which rank.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -14,7 +15,7 @@ struct PlannedClient {
     bool operator==(const PlannedClient&) const = default;
 };
 
-/// A pure function of (seed, round, n_k); equal on every rank.
+/// A pure function of (seed, round, fraction, n_k); equal on every rank.
 struct RoundPlan {
     int round = 0;
     std::vector<PlannedClient> clients;  ///< ascending by client
@@ -22,15 +23,19 @@ struct RoundPlan {
     bool operator==(const RoundPlan&) const = default;
 };
 
-/// max(1, lround(fraction * clients)) of `num_clients`.
+/// max(1, lround(fraction * clients)) of `num_clients`. Throws InputError if fraction is not in
+/// [0, 1].
 int sample_size(double fraction, int num_clients);
 
-/// Samples without replacement among clients with n_k > 0 (Philox, Purpose::sampling, round).
+/// Samples sample_size(fraction, all clients) clients, or all that can be had, without replacement
+/// among those with n_k > 0 (Philox, Purpose::sampling, round). `records`: n_k of every client.
 /// Throws InputError if no client has a record with a target.
-RoundPlan plan_round(std::uint64_t seed, int round, double fraction, std::span<const std::int64_t> records);
+RoundPlan plan_round(std::uint64_t seed, int round, double fraction,
+                     std::span<const std::int64_t> records);
 
-/// Static longest-first placement: result[rank] lists places in plan.clients, longest first. Changes
-/// no bit of the result, only who computes it. cost: one a planned client, any unit.
+/// Static longest-first placement: result[rank] lists places in plan.clients, longest first. Each
+/// goes to the rank with the least to do; ties: the fewest clients, then the lower rank. Changes no
+/// bit of the result, only who computes it. cost: one a planned client, any unit, at least 0.
 std::vector<std::vector<std::size_t>> place(std::span<const double> cost, int ranks);
 
 }  // namespace fedit
