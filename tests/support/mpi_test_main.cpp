@@ -22,7 +22,8 @@ private:
         if (!result.failed()) return;
         std::ostringstream text;  // one write, so that the lines of several ranks do not mix
         text << "[ rank " << rank_ << " ] ";
-        if (result.file_name() != nullptr) text << result.file_name() << ":" << result.line_number();
+        if (result.file_name() != nullptr)
+            text << result.file_name() << ":" << result.line_number();
         text << "\n" << result.message() << "\n";
         std::cout << text.str() << std::flush;
     }
@@ -52,7 +53,9 @@ int run_tests(fedit::Communicator& world) {
 
 }  // namespace
 
-fedit::Communicator& fedit::test::world() { return *the_world; }
+fedit::Communicator& fedit::test::world() {
+    return *the_world;
+}
 
 int main(int argc, char** argv) {
     fedit::MpiSession mpi(argc, argv);

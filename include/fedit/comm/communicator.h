@@ -32,8 +32,8 @@ public:
     MpiSession& operator=(const MpiSession&) = delete;
 
     /// Call before printing the error that ends the run. If Communicator::agree() threw it, all
-    /// ranks hold it: root returns at once, the others wait ten seconds for root to print and abort,
-    /// so it is printed once. Any other error is this rank's own: returns at once.
+    /// ranks hold it: root returns at once, the others wait ten seconds for root to print and
+    /// abort, so it is printed once. Any other error is this rank's own: returns at once.
     void let_root_speak() const;
     /// Ends all ranks with `code`; prints nothing; does not return.
     [[noreturn]] void abort(int code) const;

@@ -18,12 +18,12 @@ using Bytes = std::vector<std::byte>;
 class ByteWriter {
 public:
     template <class T>
-    ByteWriter& put(const T& value) {
+    requires(!std::is_convertible_v<const T&, std::string_view>) ByteWriter& put(const T& value) {
         static_assert(std::is_trivially_copyable_v<T>);
         append(std::as_bytes(std::span(&value, 1)));
         return *this;
     }
-    ByteWriter& put_text(std::string_view text);
+    ByteWriter& put(std::string_view text);  ///< read by get_text
     template <class T>
     ByteWriter& put_all(std::span<const T> values) {
         static_assert(std::is_trivially_copyable_v<T>);

@@ -7,6 +7,8 @@
 
 namespace fedit {
 
+class Communicator;
+
 /// Memory that the ranks of one node share; made by Communicator::share. The leader fills it, then
 /// all call seal(). The destructor is collective, but lets go without the call while an exception
 /// unwinds: one rank alone would hang in it.
