@@ -52,7 +52,8 @@ def _work_day(stream):
          f"In the evening {count} {c.products} were ready."),
         (f"What did the master tell {p.first} to do?",
          f"The master told {p.him} to {c.steps[0]} and to {c.steps[1]}."),
-        ("In which season does the text take place?", f"It was {s.name}. The text says that {s.sign}."))
+        ("In which season does the text take place?",
+         f"It was {s.name}. The text says that {s.sign}."))
 
 
 def closed_qa(stream):
@@ -73,8 +74,8 @@ def extract(stream):
                   f"{hour} o'clock", "Reward": pennies(count)}
     elif kind == 1:
         goods, pay = counted(count, g), pennies(count * g.price)
-        text = (f"Dear shopkeeper, please send me {goods} by {day}. My house stands in {p.village}, "
-                f"{VILLAGE[p.village].place}. I will pay {pay} when the cart comes at {hour} "
+        text = (f"Dear shopkeeper, please send me {goods} by {day}. My house stands in "
+                f"{p.village}, {VILLAGE[p.village].place}. I will pay {pay} when the cart comes at {hour} "
                 f"o'clock. With thanks, {p.name}")
         fields = {"Sender": p.name, "Goods": goods, "Day": day, "Place": p.village, "Pay": pay}
     else:
