@@ -1,4 +1,4 @@
-// experiment/option_table.cpp: the table of all options.
+// experiment/option_table.cpp: the table of all options, and the names of commands and groups.
 #include "fedit/experiment/config.h"
 
 namespace fedit {
@@ -19,11 +19,12 @@ constexpr CommandMask doctor = mask(Command::doctor);
 class Table {
 public:
     void begin(OptionGroup group) { group_ = group; }
-    void text(std::string_view name, OptionField field, OptionEffect effect, CommandMask commands,
-              std::string_view value, std::string_view help,
-              std::vector<std::string_view> choices = {}) {
+    Option& text(std::string_view name, OptionField field, OptionEffect effect,
+                 CommandMask commands, std::string_view value, std::string_view help,
+                 std::vector<std::string_view> choices = {}) {
         options_.push_back(
             {name, field, group_, effect, commands, value, help, std::move(choices)});
+        return options_.back();
     }
     void number(std::string_view name, OptionField field, OptionEffect effect, CommandMask commands,
                 std::string_view value, double min, double max, std::string_view help) {
@@ -42,120 +43,148 @@ private:
 
 void add_input(Table& table) {
     table.begin(OptionGroup::input);
-    table.text("model", &Config::model, operational, train | evaluate | bench, "FOLDER",
-               "Hugging Face folder of the frozen base model (config.json, safetensors, "
-               "tokenizer.json). Its content, not its path, belongs to the run's identity.");
-    table.text("model-config", &Config::model_config, operational, init | bench, "FILE",
-               "config.json of a model to make with random weights.");
-    table.text("data", &Config::data, operational, train | evaluate | bench, "PATH",
-               "Records: a JSON or JSON-lines file, or a folder with local_training_<k>.json and "
-               "global_test.json. Keys: instruction, input or context, output or response, "
-               "category; or input_ids with labels.");
+    table
+        .text("model", &Config::model, operational, train | evaluate | bench, "FOLDER",
+              "Hugging Face folder of the frozen base model: config.json, safetensors (one file or "
+              "shards), tokenizer.json. Its content, not its path, belongs to the run's identity.")
+        .required = train | evaluate;
+    table
+        .text("model-config", &Config::model_config, operational, init | bench, "FILE",
+              "config.json of a model to make with random weights.")
+        .required = init;
+    table
+        .text("data", &Config::data, operational, train | evaluate | bench, "PATH",
+              "Records: a JSON or JSON-lines file, or a folder with local_training_<k>.json and "
+              "global_test.json. Keys: instruction, input or context, output or response, "
+              "category; or input_ids with labels (-100: none). evaluate reads a folder's "
+              "global_test.json; bench makes records up when this is left out.")
+        .required = train | evaluate;
     table.text("eval-data", &Config::eval_data, operational, train, "FILE",
-               "Held-out records, evaluated each round. Default: global_test.json where --data is "
-               "a folder, else none.");
+               "Held-out records, evaluated every --eval-every rounds. Left out: global_test.json "
+               "where --data is a folder, else no evaluation.");
     table.text("init-adapter", &Config::init_adapter, operational, train, "FOLDER",
-               "PEFT folder of the adapter to start from; it sets rank, alpha and targets. "
-               "Default: A Kaiming-uniform, B zero.");
-    table.text(
-        "adapter", &Config::adapter, operational, evaluate, "PATH",
-        "PEFT folder of the adapter to evaluate on top of the base, for example RUN/adapter.");
-    table.text("tokenizer", &Config::tokenizer, operational, train | evaluate | tokenize, "FOLDER",
-               "Folder with tokenizer.json. Default: the model's folder.");
-    table.text("input", &Config::input, operational, tokenize, "FILE",
-               "One JSON string a line; - for standard input.");
+               "PEFT folder of the adapter to start from; it sets rank, alpha and targets. Left "
+               "out: A is Kaiming-uniform and B zero, so training starts from the base model.");
+    table.text("adapter", &Config::adapter, operational, evaluate, "FOLDER",
+               "PEFT folder of the adapter to evaluate on top of the base, for example "
+               "RUN/adapter. Left out: the base alone.");
+    table
+        .text("tokenizer", &Config::tokenizer, operational, train | evaluate | tokenize, "FOLDER",
+              "Folder with tokenizer.json. Left out: the model's folder.")
+        .required = tokenize;
+    table
+        .text("input", &Config::input, operational, tokenize, "FILE",
+              "Texts to tokenize, one JSON string a line; - for standard input.")
+        .required = tokenize;
+    table
+        .text("path", &Config::input, operational, inspect, "PATH",
+              "What to look at: a run's folder, run.h5, a checkpoint, a model folder or a PEFT "
+              "folder. May stand alone, without --path.")
+        .required = inspect;
 }
 
 void add_federation(Table& table) {
     table.begin(OptionGroup::federation);
     table.number("num-clients", &Config::num_clients, identity, train, "N", 1, 1e6,
-                 "Simulated clients.");
-    table.number(
-        "client-fraction", &Config::client_fraction, identity, train, "F", 1e-9, 1,
-        "Share of the clients sampled each round, max(1, round(F N)) without replacement.");
-    table.number(
-        "rounds", &Config::rounds, operational, train, "N", 1, 1e6,
-        "Federated rounds. A finished run given more of them goes on (part of the identity "
-        "only with --lr-scope run).");
+                 "Simulated clients. Any number of ranks shares them out; who computes a client "
+                 "changes no bit of the result.");
+    table.number("client-fraction", &Config::client_fraction, identity, train, "F", 1e-9, 1,
+                 "Share of the clients sampled each round: max(1, round(F x clients)), without "
+                 "replacement.");
+    table.number("rounds", &Config::rounds, operational, train, "N", 1, 1e6,
+                 "Federated rounds: in each, the sampled clients train from the global adapter and "
+                 "their adapters are averaged by records. A finished run given more rounds goes on "
+                 "(with --lr-scope run the number belongs to the identity).");
     table.text("partition", &Config::partition, identity, train, "KIND",
-               "How one file of records is divided: iid; dirichlet (skewed by category, --alpha); "
-               "shards (sorted by category); files: client files as they lie. auto: files for a "
-               "folder, else iid.",
+               "How one file of records is divided among clients. iid: at random. dirichlet: "
+               "skewed by category, see --alpha. shards: sorted by category and dealt in blocks. "
+               "files: a folder's client files as they lie. auto: files for a folder, else iid.",
                {"auto", "iid", "dirichlet", "shards", "files"});
-    table.number("alpha", &Config::alpha, identity, train, "A", 1e-3, 1e6,
-                 "Concentration of --partition dirichlet; small is skewed.");
     table.number(
-        "min-records", &Config::min_records, identity, train, "N", 0, 1e9,
-        "Records every client must have with --partition dirichlet; redrawn until it holds.");
+        "alpha", &Config::alpha, identity, train, "A", 1e-3, 1e6,
+        "Concentration of --partition dirichlet: 0.1 is strongly skewed, 100 nearly even.");
+    table.number("min-records", &Config::min_records, identity, train, "N", 0, 1e9,
+                 "Records that every client must have with --partition dirichlet; the division is "
+                 "redrawn until it holds.");
     table.number("shards-per-client", &Config::shards_per_client, identity, train, "N", 1, 1e6,
-                 "Shards each client gets with --partition shards.");
+                 "Blocks that each client gets with --partition shards; 1 is one category a "
+                 "client, more or less.");
 }
 
 void add_training(Table& table) {
     table.begin(OptionGroup::training);
     table.number("local-epochs", &Config::local_epochs, identity, train, "N", 1, 1e6,
-                 "Passes of a client over its records a round.");
+                 "Passes of a client over its own records in one round.");
     table.number("local-steps", &Config::local_steps, identity, train, "N", 0, 1e9,
                  "Exactly N optimizer steps a round instead of --local-epochs; 0: use epochs.");
     table.number("batch-size", &Config::batch_size, identity, train | bench, "N", 1, 1e6,
-                 "Records an optimizer step.");
+                 "Records in one optimizer step. The loss is the mean over the labelled tokens of "
+                 "the whole batch.");
     table.number("micro-batch-size", &Config::micro_batch_size, identity, train | bench, "N", 1,
-                 1e6, "Records in one pass; memory grows with it.");
-    table.text("optimizer", &Config::optimizer, identity, train, "NAME", "Local optimizer.",
+                 1e6,
+                 "Records in one pass through the model, at most --batch-size. Memory grows with "
+                 "it; speed too, up to some hundreds of tokens.");
+    table.text("optimizer", &Config::optimizer, identity, train, "NAME",
+               "Local optimizer, started afresh each round. adamw: betas 0.9 and 0.999, eps 1e-8.",
                {"adamw", "sgd"});
-    table.number("learning-rate", &Config::learning_rate, identity, train, "X", 0, 1e6,
-                 "Peak learning rate.");
+    table.number("learning-rate", &Config::learning_rate, identity, train | bench, "X", 0, 1e6,
+                 "Learning rate at its peak.");
     table.text("lr-scheduler", &Config::lr_scheduler, identity, train, "NAME",
-               "Learning rate by step.", {"constant", "linear", "cosine"});
+               "Learning rate after warm-up: constant, or down to zero linearly or by a cosine.",
+               {"constant", "linear", "cosine"});
     table.text("lr-scope", &Config::lr_scope, identity, train, "NAME",
-               "Whether the schedule restarts each round or spans the run.", {"round", "run"});
+               "round: the schedule starts again each round. run: it spans all rounds.",
+               {"round", "run"});
     table.number("warmup-steps", &Config::warmup_steps, identity, train, "N", 0, 1e9,
-                 "Steps of linear warm-up.");
+                 "Optimizer steps over which the learning rate rises from zero.");
     table.number("weight-decay", &Config::weight_decay, identity, train, "X", 0, 1e3,
-                 "Decoupled weight decay.");
+                 "Decoupled weight decay of the adapter.");
     table.number("max-grad-norm", &Config::max_grad_norm, identity, train, "X", 0, 1e9,
-                 "Clip the gradient's norm; 0: off.");
+                 "Scale a step's gradient down to this norm; 0: never.");
 }
 
 void add_adapter(Table& table) {
     table.begin(OptionGroup::adapter);
     table.number("lora-r", &Config::lora_r, identity, train | bench, "N", 1, 4096,
-                 "Rank of the adapters.");
+                 "Rank of the adapters: what a client sends grows with it.");
     table.number("lora-alpha", &Config::lora_alpha, identity, train | bench, "X", 1e-9, 1e6,
-                 "Scale is alpha / r.");
+                 "The adapter's product is scaled by alpha / r.");
     table.number("lora-dropout", &Config::lora_dropout, identity, train | bench, "P", 0, 0.999,
-                 "Dropout on the adapters' input.");
+                 "Probability with which an element of an adapter's input is dropped in training.");
     table.text("lora-target-modules", &Config::lora_target_modules, identity, train | bench, "LIST",
-               "Linear layers with an adapter, by comma: q_proj k_proj v_proj o_proj gate_proj "
-               "up_proj down_proj, or all-linear.");
-    table.flag("use-rslora", &Config::use_rslora, identity, train,
-               "Scale alpha / sqrt(r) instead.");
+               "Linear layers that get an adapter, by comma, of q_proj, k_proj, v_proj, o_proj, "
+               "gate_proj, up_proj, down_proj; or all-linear.");
+    table.flag("use-rslora", &Config::use_rslora, identity, train | bench,
+               "Scale by alpha / sqrt(r) instead (arXiv 2312.03732).");
 }
 
 void add_text(Table& table) {
     table.begin(OptionGroup::text);
     table.text("prompt-template", &Config::prompt_template, operational, train | evaluate, "FILE",
-               "Prompt template in Shepherd's JSON form; its content belongs to the run's "
-               "identity. Default: built in.");
+               "Prompt template in Shepherd's JSON form (prompt_input, prompt_no_input, "
+               "response_split); its content belongs to the run's identity. Left out: the "
+               "program's own.");
     table.number("cutoff-len", &Config::cutoff_len, identity, train | evaluate | bench, "N", 1, 1e6,
-                 "Tokens kept of a record.");
+                 "Tokens kept of a record; what lies behind is cut, and so is its end token.");
     table.flag("train-on-inputs", &Config::train_on_inputs, identity, train | evaluate,
-               "Put the prompt's tokens into the loss as well.");
+               "Put the prompt's tokens into the loss too, not the response's alone.");
     table.flag("no-special-tokens", &Config::no_special_tokens, operational, tokenize,
-               "Leave out BOS and EOS.");
+               "Leave out the tokens that the tokenizer's template adds around a text.");
 }
 
 void add_machine(Table& table) {
     table.begin(OptionGroup::machine);
     table.text("device", &Config::device, identity, train | evaluate | bench, "NAME",
-               "Where ranks compute; auto: the best this build has.", {"auto", "cpu", "cuda"});
+               "Where ranks compute; auto: the best that this build and machine have.",
+               {"auto", "cpu", "cuda"});
     table.text("dtype", &Config::dtype, identity, train | evaluate | bench, "NAME",
-               "Precision of the products with the base; adapters stay fp32. auto: bf16 where the "
-               "device is fast in it, else fp32.",
+               "Precision of the products with the base model; adapters stay fp32. auto: bf16 "
+               "where the device is fast in it, else fp32.",
                {"auto", "fp32", "bf16"});
-    table.number(
-        "threads", &Config::threads, identity, train | evaluate | bench, "N", 0, 4096,
-        "Threads a rank; 0: the cores this rank may use, divided by the ranks of its node.");
+    table.number("threads", &Config::threads, identity, train | evaluate | bench | doctor, "N", 0,
+                 4096,
+                 "Threads a rank; 0: the cores this rank may use, divided by the ranks of its "
+                 "node.");
     table.number("hang-timeout", &Config::hang_timeout, operational, train, "S", 0, 1e9,
                  "Seconds after which a rank that waits for others names the missing ones and ends "
                  "the run; 0: never.");
@@ -164,40 +193,47 @@ void add_machine(Table& table) {
 void add_run(Table& table) {
     table.begin(OptionGroup::run);
     table.number("seed", &Config::seed, identity, train | init | bench, "N", 0, 9e15,
-                 "Seed of every random stream.");
+                 "Seed of every random stream: partition, sampling, order, dropout, initial "
+                 "values.");
     table.text("resume", &Config::resume, operational, train, "HOW",
-               "auto: continue from the newest intact checkpoint in --output; never: refuse a "
-               "folder with a run in it; or a checkpoint file.");
+               "auto: go on from the newest intact checkpoint in --output, if there is one. never: "
+               "refuse a folder with a run in it. Else a checkpoint file to go on from.");
     table.number("eval-every", &Config::eval_every, operational, train, "N", 0, 1e9,
                  "Evaluate every N rounds and after the last; 0: never.");
     table.number("eval-batch-size", &Config::eval_batch_size, identity, train | evaluate, "N", 1,
                  1e6, "Records in one evaluation pass.");
     table.number("checkpoint-every", &Config::checkpoint_every, operational, train, "N", 1, 1e9,
-                 "Rounds between checkpoints.");
+                 "Rounds between checkpoints; a kill costs at most the rounds since the last.");
     table.number("keep-last", &Config::keep_last, operational, train, "N", 0, 1e9,
                  "Checkpoints and adapters kept; 0: all.");
     table.number("max-walltime", &Config::max_walltime, operational, train, "MIN", 0, 1e9,
                  "Minutes after which the run saves itself, half-trained clients too, and ends "
-                 "with 75; 0: no limit.");
+                 "with code 75 (run me again); 0: no limit.");
     table.flag("dry-run", &Config::dry_run, operational, train,
-               "Do everything but train: who holds what, memory, disk, bytes a round.");
+               "Do everything but train: print who holds what, memory, disk and bytes a round.");
     table.flag("force", &Config::force, operational, train,
                "Take over an output folder whose lock looks alive.");
     table.number("steps", &Config::bench_steps, operational, bench, "N", 1, 1e6,
-                 "Optimizer steps to time, after one to warm up.");
+                 "Optimizer steps to time, after one to warm up; the median counts.");
+    table.flag("measure", &Config::measure, operational, doctor,
+               "Also measure how fast this machine multiplies matrices (some seconds).");
 }
 
 void add_output(Table& table) {
     table.begin(OptionGroup::output);
-    table.text("output", &Config::output, operational, train | init, "FOLDER",
-               "Where results go; made if absent.");
+    table
+        .text("output", &Config::output, operational, train | init, "FOLDER",
+              "Where results go; made if absent. A run writes run.h5, checkpoints, adapters and "
+              "config.ini there; a file named stop in it asks the run to save itself and end.")
+        .required = train | init;
     table.text("output-format", &Config::output_format, operational,
                evaluate | tokenize | inspect | bench | doctor, "FORM",
                "text for people, json for programs.", {"text", "json"});
     table.text("verbosity", &Config::verbosity, operational, train | evaluate | bench, "LEVEL",
-               "How much is said.", {"quiet", "normal", "verbose"});
+               "How much is said on standard error.", {"quiet", "normal", "verbose"});
     table.text("progress", &Config::progress, operational, train, "STYLE",
-               "live: one moving line; plain: a line every 10 s; auto: live on a terminal.",
+               "live: one moving line. plain: a line every 10 s. auto: live on a terminal, else "
+               "plain.",
                {"auto", "live", "plain", "none"});
 }
 
@@ -217,6 +253,63 @@ std::span<const Option> option_table() {
         return table.take();
     }();
     return options;
+}
+
+const Option* find_option(std::string_view name) {
+    for (const Option& option : option_table()) {
+        if (option.name == name) return &option;
+    }
+    return nullptr;
+}
+
+bool belongs_to(const Option& option, Command command) {
+    return (option.commands & mask(command)) != 0;
+}
+
+bool is_required(const Option& option, Command command) {
+    return (option.required & mask(command)) != 0;
+}
+
+std::string_view title(OptionGroup group) {
+    switch (group) {
+        case OptionGroup::input:
+            return "Input";
+        case OptionGroup::federation:
+            return "Federation";
+        case OptionGroup::training:
+            return "Local training";
+        case OptionGroup::adapter:
+            return "Adapter";
+        case OptionGroup::text:
+            return "Text";
+        case OptionGroup::machine:
+            return "Machine";
+        case OptionGroup::run:
+            return "The run";
+        case OptionGroup::output:
+            return "Output";
+    }
+    return "";
+}
+
+std::string_view to_string(Command command) {
+    switch (command) {
+        case Command::train:
+            return "train";
+        case Command::evaluate:
+            return "evaluate";
+        case Command::tokenize:
+            return "tokenize";
+        case Command::init:
+            return "init";
+        case Command::inspect:
+            return "inspect";
+        case Command::bench:
+            return "bench";
+        case Command::doctor:
+            return "doctor";
+    }
+    return "";
 }
 
 }  // namespace fedit

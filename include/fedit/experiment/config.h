@@ -2,6 +2,7 @@
 // run.h5, the identity of a run and docs/options.md all read it.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -55,8 +56,9 @@ struct Config {
     double hang_timeout = 1800;
     bool dry_run = false, force = false;
     std::string verbosity = "normal", progress = "auto", output_format = "text";
-    // bench
+    // bench and doctor
     std::int64_t bench_steps = 3;
+    bool measure = false;
 
     bool operator==(const Config&) const = default;
 };
@@ -91,6 +93,9 @@ using CommandMask = std::uint16_t;
 constexpr CommandMask mask(Command command) {
     return static_cast<CommandMask>(command);
 }
+inline constexpr std::array all_commands{Command::train, Command::evaluate, Command::tokenize,
+                                         Command::init,  Command::inspect,  Command::bench,
+                                         Command::doctor};
 std::string_view to_string(Command command);
 
 using OptionField =
@@ -107,35 +112,44 @@ struct Option {
     std::string_view help;
     std::vector<std::string_view> choices;  ///< for text options with a closed set
     double min = -1e300, max = 1e300;       ///< for numbers, inclusive
+    CommandMask required = 0;               ///< the commands that cannot do without it
 };
 
 /// All options, in the order of --help.
 std::span<const Option> option_table();
-const Option& find_option(std::string_view name);  ///< must exist
-bool is_set(const Option& option, Command command);
+const Option* find_option(std::string_view name);  ///< null if there is none
+bool belongs_to(const Option& option, Command command);
+bool is_required(const Option& option, Command command);
 
 /// The value as config.ini and --help spell it. Doubles are written so that they read back exactly.
 std::string option_value(const Config& config, const Option& option);
 /// Parses `text` into the field. Throws InputError naming `where`, the value and what is accepted.
 void set_option(Config& config, const Option& option, std::string_view text,
                 std::string_view where);
-/// Checks ranges, choices and combinations for a command; all faults at once.
+/// Checks ranges, choices, combinations and what a command requires; throws InputError with all
+/// faults at once. Looks at values only, never at files.
 void check_config(const Config& config, Command command);
 
-/// config.ini: "name = value" lines with the option's help as comments; read by --config.
+/// config.ini: "name = value" lines with the option's help as comments, one for each option of the
+/// command; read by --config.
 std::string to_ini(const Config& config, Command command);
-/// Name-value pairs of an ini text. Throws InputError for lines that are not "name = value",
-/// repeated names, unknown names (with the nearest known one).
+/// Sets the "name = value" lines of an ini text. A line that begins with # is a comment; a value in
+/// double quotes keeps its spaces. Throws InputError for lines that are not "name = value",
+/// repeated names, unknown names (with the nearest known one) and bad values, all at once.
 void apply_ini(Config& config, Command command, std::string_view text, const std::string& source);
 
-/// The known name nearest to `name` among a command's options.
+/// The name nearest to `name` among a command's options.
 std::string nearest_option(std::string_view name, Command command);
+/// The one of `names` (not empty) nearest to `name`: one that begins with it, else by edit
+/// distance; _ counts as -.
+std::string nearest_name(std::string_view name, std::span<const std::string_view> names);
 
 /// Typed settings taken from a checked config.
 LocalConfig local_config(const Config& config);
-LoraConfig lora_config(const Config& config);
+LoraConfig lora_config(const Config& config);  ///< all-linear is spelled out
 EncodeOptions encode_options(const Config& config);
 PromptTemplate prompt_template(const Config& config);
+/// The items of a comma-separated list, without spaces around them and without empty ones.
 std::vector<std::string> split_list(std::string_view text);
 
 }  // namespace fedit

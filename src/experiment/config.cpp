@@ -1,0 +1,422 @@
+// experiment/config.cpp: values in and out of a Config, and the checks a command asks for.
+#include "fedit/experiment/config.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <iomanip>
+#include <numeric>
+#include <optional>
+#include <set>
+#include <sstream>
+
+#include "fedit/core/error.h"
+
+namespace fedit {
+namespace {
+
+constexpr std::string_view blanks = " \t\r";
+
+std::string_view trim(std::string_view text) {
+    const auto begin = text.find_first_not_of(blanks);
+    if (begin == std::string_view::npos) return {};
+    return text.substr(begin, text.find_last_not_of(blanks) - begin + 1);
+}
+
+/// Levenshtein's distance: insertions, deletions and substitutions.
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+    std::vector<std::size_t> row(b.size() + 1);
+    std::iota(row.begin(), row.end(), std::size_t{0});
+    for (std::size_t i = 0; i < a.size(); ++i) {
+        std::size_t diagonal = row[0];
+        row[0] = i + 1;
+        for (std::size_t j = 0; j < b.size(); ++j) {
+            const std::size_t substituted = diagonal + (a[i] == b[j] ? 0 : 1);
+            diagonal = row[j + 1];
+            row[j + 1] = std::min({substituted, row[j] + 1, row[j + 1] + 1});
+        }
+    }
+    return row.back();
+}
+
+std::vector<std::string_view> linear_names() {
+    std::vector<std::string_view> names;
+    for (std::size_t i = 0; i < linear_count; ++i)
+        names.push_back(to_string(static_cast<Linear>(i)));
+    return names;
+}
+
+// ---- what a value may be
+
+bool is_integer(const Option& option) {
+    return std::holds_alternative<std::int64_t Config::*>(option.field);
+}
+
+std::string accepted_values(const Option& option) {
+    if (!option.choices.empty()) {
+        return fmt::format("one of: {}", fmt::join(option.choices, ", "));
+    }
+    if (std::holds_alternative<bool Config::*>(option.field)) return "true or false";
+    if (std::holds_alternative<std::string Config::*>(option.field)) {
+        return "text without control characters";
+    }
+    return fmt::format("{} from {} to {}", is_integer(option) ? "a whole number" : "a number",
+                       option.min, option.max);
+}
+
+Fault value_fault(const Option& option, std::string_view text, std::string_view where) {
+    return {.what = fmt::format("\"{}\" is not a value of --{}", text, option.name),
+            .where = std::string(where),
+            .remedy = fmt::format("give {}", accepted_values(option))};
+}
+
+/// Whether the field's value is one that the option accepts.
+bool is_accepted(const Config& config, const Option& option) {
+    const auto in_range = [&](double value) { return value >= option.min && value <= option.max; };
+    if (const auto* integer = std::get_if<std::int64_t Config::*>(&option.field)) {
+        return in_range(static_cast<double>(config.**integer));
+    }
+    if (const auto* number = std::get_if<double Config::*>(&option.field)) {
+        return in_range(config.**number);
+    }
+    if (const auto* text = std::get_if<std::string Config::*>(&option.field)) {
+        const std::string& value = config.**text;
+        const bool control = std::any_of(value.begin(), value.end(), [](char c) {
+            return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
+        });
+        return !control &&
+               (option.choices.empty() || std::find(option.choices.begin(), option.choices.end(),
+                                                    value) != option.choices.end());
+    }
+    return true;
+}
+
+template <class Number>
+bool parse_number(std::string_view text, Number& value) {
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    return error == std::errc() && end == text.data() + text.size();
+}
+
+/// Writes `text` into the field; false if it is not of the field's type.
+bool assign(Config& config, const Option& option, std::string_view text) {
+    if (const auto* field = std::get_if<std::string Config::*>(&option.field)) {
+        config.** field = text;
+        return true;
+    }
+    if (const auto* field = std::get_if<std::int64_t Config::*>(&option.field)) {
+        return parse_number(text, config.**field);
+    }
+    if (const auto* field = std::get_if<double Config::*>(&option.field)) {
+        return parse_number(text, config.**field) && std::isfinite(config.**field);
+    }
+    config.*std::get<bool Config::*>(option.field) = text == "true";
+    return text == "true" || text == "false";
+}
+
+// ---- combinations of values
+
+void check_targets(const Config& config, std::vector<Fault>& faults) {
+    const std::vector<std::string> targets = split_list(config.lora_target_modules);
+    const std::vector<std::string_view> names = linear_names();
+    const auto add = [&](std::string what, std::string remedy) {
+        faults.push_back({std::move(what),
+                          fmt::format("--lora-target-modules {}", config.lora_target_modules),
+                          std::move(remedy)});
+    };
+    const std::string remedy =
+        fmt::format("choose of {}, by comma, or all-linear", fmt::join(names, ", "));
+    if (targets.empty()) add("no linear layer would get an adapter", remedy);
+    if (targets == std::vector<std::string>{"all-linear"}) return;
+    std::set<std::string> seen;
+    for (const std::string& target : targets) {
+        if (!seen.insert(target).second) add(fmt::format("\"{}\" is named twice", target), remedy);
+        if (target == "all-linear") {
+            add("all-linear stands beside single layers", "give all-linear alone, or the layers");
+        } else if (std::find(names.begin(), names.end(), target) == names.end()) {
+            add(fmt::format("a model has no linear layer \"{}\"; did you mean {}?", target,
+                            nearest_name(target, names)),
+                remedy);
+        }
+    }
+}
+
+void check_batches(const Config& config, std::vector<Fault>& faults) {
+    if (config.micro_batch_size > config.batch_size) {
+        faults.push_back(
+            {.what = "a micro-batch cannot hold more records than the batch it is a part of",
+             .where = fmt::format("--micro-batch-size {}, --batch-size {}", config.micro_batch_size,
+                                  config.batch_size),
+             .remedy = "lower --micro-batch-size or raise --batch-size"});
+    }
+}
+
+void check_training(const Config& config, std::vector<Fault>& faults) {
+    check_batches(config, faults);
+    check_targets(config, faults);
+    if (config.local_steps > 0 && config.local_epochs != Config{}.local_epochs) {
+        faults.push_back({.what = "a client's round is measured in steps or in epochs, not in both",
+                          .where = fmt::format("--local-steps {}, --local-epochs {}",
+                                               config.local_steps, config.local_epochs),
+                          .remedy = "give one of the two"});
+    }
+    if (config.local_steps > 0 && config.lr_scope == "round" && config.lr_scheduler != "constant" &&
+        config.warmup_steps >= config.local_steps) {
+        faults.push_back(
+            {.what = "the learning rate would still be warming up when a round ends",
+             .where = fmt::format("--warmup-steps {}, --local-steps {}, --lr-scope round",
+                                  config.warmup_steps, config.local_steps),
+             .remedy = "lower --warmup-steps, or let the schedule span the run: --lr-scope run"});
+    }
+}
+
+void check_bench(const Config& config, std::vector<Fault>& faults) {
+    check_batches(config, faults);
+    check_targets(config, faults);
+    if (config.model.empty() == config.model_config.empty()) {
+        faults.push_back(
+            {.what = config.model.empty() ? "no model is named" : "two models are named",
+             .where = fmt::format("--model \"{}\", --model-config \"{}\"", config.model,
+                                  config.model_config),
+             .remedy = "give one of them: --model FOLDER for trained weights, "
+                       "--model-config FILE for random ones"});
+    }
+}
+
+// ---- ini
+
+std::string ini_value(const Config& config, const Option& option) {
+    std::string value = option_value(config, option);
+    if (trim(value) == value && !value.starts_with('"')) return value;
+    std::ostringstream quoted;
+    quoted << std::quoted(value);
+    return quoted.str();
+}
+
+std::optional<std::string> unquote(std::string_view text) {
+    if (!text.starts_with('"')) return std::string(text);
+    std::istringstream in{std::string(text)};
+    std::string value, rest;
+    in >> std::quoted(value);
+    const bool closed = text.size() >= 2 && text.ends_with('"');
+    return closed && !(in >> rest) ? std::optional(value) : std::nullopt;
+}
+
+Fault unknown_name(std::string_view name, Command command, std::string where) {
+    if (find_option(name) != nullptr) {
+        return {
+            .what = fmt::format("\"{}\" is not an option of fedit {}", name, to_string(command)),
+            .where = std::move(where),
+            .remedy = fmt::format("remove the line; fedit {} --help lists its options",
+                                  to_string(command))};
+    }
+    return {.what = fmt::format("there is no option \"{}\"; did you mean \"{}\"?", name,
+                                nearest_option(name, command)),
+            .where = std::move(where),
+            .remedy = fmt::format("fedit {} --help lists all options", to_string(command))};
+}
+
+/// Reads the lines of one ini text into a Config.
+class IniReader {
+public:
+    IniReader(Config& config, Command command, const std::string& source)
+        : config_(config), command_(command), source_(source) {}
+
+    void read(std::string_view text) {
+        std::size_t line = 0;
+        while (!text.empty()) {
+            const std::size_t end = std::min(text.find('\n'), text.size());
+            read_line(trim(text.substr(0, end)), ++line);
+            text.remove_prefix(std::min(end + 1, text.size()));
+        }
+        if (!faults_.empty()) throw InputError(std::move(faults_));
+    }
+
+private:
+    void read_line(std::string_view line, std::size_t number) {
+        if (line.empty() || line.starts_with('#')) return;
+        const std::string where = fmt::format("{}, line {}", source_, number);
+        const std::size_t equals = line.find('=');
+        const std::string_view name = trim(line.substr(0, equals));
+        if (equals == std::string_view::npos || name.empty()) {
+            faults_.push_back({.what = fmt::format("\"{}\" is not a setting", line),
+                               .where = where,
+                               .remedy = "write name = value, the name as on the command line "
+                                         "without dashes; begin comments with #"});
+            return;
+        }
+        const Option* option = find_option(name);
+        if (option == nullptr || !belongs_to(*option, command_)) {
+            faults_.push_back(unknown_name(name, command_, where));
+        } else if (!seen_.insert(name).second) {
+            faults_.push_back({.what = fmt::format("\"{}\" is set twice", name),
+                               .where = where,
+                               .remedy = "remove one of the two lines"});
+        } else {
+            set(*option, trim(line.substr(equals + 1)), where);
+        }
+    }
+
+    void set(const Option& option, std::string_view text, const std::string& where) {
+        const std::optional<std::string> value = unquote(text);
+        if (!value) {
+            faults_.push_back({.what = fmt::format("the quotes of {} do not match", text),
+                               .where = where,
+                               .remedy = "write \"value\", with \\\" for a quote inside"});
+            return;
+        }
+        try {
+            set_option(config_, option, *value, where);
+        } catch (const InputError& error) {
+            faults_.insert(faults_.end(), error.faults().begin(), error.faults().end());
+        }
+    }
+
+    Config& config_;
+    Command command_;
+    const std::string& source_;
+    std::set<std::string_view> seen_;
+    std::vector<Fault> faults_;
+};
+
+}  // namespace
+
+std::string option_value(const Config& config, const Option& option) {
+    return std::visit(
+        [&](auto field) -> std::string {
+            if constexpr (std::is_same_v<decltype(field), std::string Config::*>) {
+                return config.*field;
+            } else {
+                return fmt::format("{}", config.*field);  // the shortest text that reads back
+            }
+        },
+        option.field);
+}
+
+void set_option(Config& config, const Option& option, std::string_view text,
+                std::string_view where) {
+    Config changed = config;
+    if (!assign(changed, option, text) || !is_accepted(changed, option)) {
+        throw InputError(value_fault(option, text, where));
+    }
+    config = std::move(changed);
+}
+
+void check_config(const Config& config, Command command) {
+    std::vector<Fault> faults;
+    for (const Option& option : option_table()) {
+        if (!belongs_to(option, command)) continue;
+        const std::string value = option_value(config, option);
+        if (is_required(option, command) && value.empty()) {
+            faults.push_back({.what = fmt::format("fedit {} needs --{} {}", to_string(command),
+                                                  option.name, option.value),
+                              .where = "",
+                              .remedy = fmt::format("--{}: {}", option.name, option.help)});
+        } else if (!is_accepted(config, option)) {
+            faults.push_back(value_fault(option, value, fmt::format("--{}", option.name)));
+        }
+    }
+    if (command == Command::train) check_training(config, faults);
+    if (command == Command::bench) check_bench(config, faults);
+    if (!faults.empty()) throw InputError(std::move(faults));
+}
+
+std::string to_ini(const Config& config, Command command) {
+    std::string text = fmt::format("# Settings of fedit {}; give them back with --config FILE.\n",
+                                   to_string(command));
+    std::optional<OptionGroup> group;
+    for (const Option& option : option_table()) {
+        if (!belongs_to(option, command)) continue;
+        if (group != option.group) text += fmt::format("\n# ---- {}\n", title(option.group));
+        group = option.group;
+        const std::string value = ini_value(config, option);
+        text += fmt::format("# {}\n{} ={}{}\n", option.help, option.name, value.empty() ? "" : " ",
+                            value);
+    }
+    return text;
+}
+
+void apply_ini(Config& config, Command command, std::string_view text, const std::string& source) {
+    IniReader(config, command, source).read(text);
+}
+
+std::string nearest_name(std::string_view name, std::span<const std::string_view> names) {
+    std::string wanted(name);
+    std::replace(wanted.begin(), wanted.end(), '_', '-');
+    const auto distance = [&](std::string_view candidate) {
+        std::string spelled(candidate);
+        std::replace(spelled.begin(), spelled.end(), '_', '-');
+        const bool begins = !wanted.empty() && spelled.starts_with(wanted);
+        return std::pair(begins ? 0 : 1, edit_distance(wanted, spelled));
+    };
+    return std::string(*std::min_element(
+        names.begin(), names.end(), [&](auto a, auto b) { return distance(a) < distance(b); }));
+}
+
+std::string nearest_option(std::string_view name, Command command) {
+    std::vector<std::string_view> names;
+    for (const Option& option : option_table()) {
+        if (belongs_to(option, command)) names.push_back(option.name);
+    }
+    return nearest_name(name, names);
+}
+
+LoraConfig lora_config(const Config& config) {
+    std::vector<std::string> targets = split_list(config.lora_target_modules);
+    if (targets == std::vector<std::string>{"all-linear"}) {
+        const std::vector<std::string_view> names = linear_names();
+        targets.assign(names.begin(), names.end());
+    }
+    return {.r = static_cast<int>(config.lora_r),
+            .alpha = config.lora_alpha,
+            .dropout = config.lora_dropout,
+            .target_modules = std::move(targets),
+            .use_rslora = config.use_rslora};
+}
+
+LocalConfig local_config(const Config& config) {
+    LocalConfig local;
+    local.epochs = static_cast<int>(config.local_epochs);
+    local.steps = config.local_steps;
+    local.batch_size = static_cast<int>(config.batch_size);
+    local.micro_batch_size = static_cast<int>(config.micro_batch_size);
+    local.optimizer = config.optimizer == "sgd" ? OptimizerKind::sgd : OptimizerKind::adamw;
+    local.schedule.kind = config.lr_scheduler == "linear"   ? LrScheduler::linear
+                          : config.lr_scheduler == "cosine" ? LrScheduler::cosine
+                                                            : LrScheduler::constant;
+    local.schedule.learning_rate = config.learning_rate;
+    local.schedule.warmup_steps = config.warmup_steps;
+    local.lr_scope = config.lr_scope == "run" ? LrScope::run : LrScope::round;
+    local.rounds = static_cast<int>(config.rounds);
+    local.weight_decay = config.weight_decay;
+    local.max_grad_norm = config.max_grad_norm;
+    local.lora_scale = lora_config(config).scale();
+    local.lora_dropout = config.lora_dropout;
+    local.seed = static_cast<std::uint64_t>(config.seed);
+    return local;
+}
+
+EncodeOptions encode_options(const Config& config) {
+    return {.cutoff_len = static_cast<int>(config.cutoff_len),
+            .train_on_inputs = config.train_on_inputs};
+}
+
+PromptTemplate prompt_template(const Config& config) {
+    return config.prompt_template.empty() ? PromptTemplate::built_in()
+                                          : PromptTemplate::load(config.prompt_template);
+}
+
+std::vector<std::string> split_list(std::string_view text) {
+    std::vector<std::string> items;
+    while (!text.empty()) {
+        const std::size_t end = std::min(text.find(','), text.size());
+        const std::string_view item = trim(text.substr(0, end));
+        if (!item.empty()) items.emplace_back(item);
+        text.remove_prefix(std::min(end + 1, text.size()));
+    }
+    return items;
+}
+
+}  // namespace fedit
