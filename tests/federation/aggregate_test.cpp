@@ -1,0 +1,152 @@
+// tests/federation/aggregate_test.cpp: screening, fixed-point sums and FedAvg's step, by hand-made
+// numbers.
+#include "fedit/federation/aggregate.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "fedit/core/error.h"
+#include "tests/federation/random_updates.h"
+
+namespace fedit {
+namespace {
+
+constexpr float nan_value = std::numeric_limits<float>::quiet_NaN();
+constexpr float infinity = std::numeric_limits<float>::infinity();
+
+/// 512 - 2^-44: the largest difference of two floats that the screen lets pass.
+const std::vector<float> far_global = {512, -512};
+const std::vector<float> far_client = {0x1p-44F, -0x1p-44F};
+
+std::string reason(const std::vector<float>& client, const std::vector<float>& global) {
+    return screen(client, global).value_or("accepted");
+}
+
+std::vector<std::uint64_t> copy(const OrderFreeSum& sum) {
+    return {sum.words().begin(), sum.words().end()};
+}
+
+TEST(Screen, AcceptsWhatMovedLessThanTheBound) {
+    EXPECT_EQ(reason({}, {}), "accepted");
+    EXPECT_EQ(reason({1, -2, 511.99F}, {1, 3, 0}), "accepted");
+    EXPECT_EQ(reason({1000}, {600}), "accepted");
+    EXPECT_EQ(reason(far_client, far_global), "accepted");
+}
+
+TEST(Screen, NamesTheFirstBadPlaceAndItsValue) {
+    EXPECT_EQ(reason({1, 2}, {1, 2, 3}), "has 2 values, the global vector has 3");
+    EXPECT_EQ(reason({1, nan_value, infinity}, {0, 0, 0}), "value 1 is nan");
+    EXPECT_EQ(reason({1, 2, infinity}, {0, 0, 0}), "value 2 is inf");
+    EXPECT_EQ(reason({-infinity}, {0}), "value 0 is -inf");
+    EXPECT_EQ(reason({0, 600}, {0, 4}), "value 1 is 600, further than 512 from the global 4");
+    EXPECT_EQ(reason({512}, {0}), "value 0 is 512, further than 512 from the global 0");
+}
+
+TEST(Screen, RejectsADifferenceThatRoundsToTheBound) {
+    EXPECT_NE(reason({0x1p-60F}, {512}), "accepted");
+    EXPECT_NE(reason({0x1p127F}, {-0x1p127F}), "accepted");
+}
+
+TEST(OrderFreeSum, RoundsHalfToEven) {
+    OrderFreeSum sum(3);
+    sum.add(std::vector<float>{0x1p-53F, 0x3p-53F, -0x1p-53F}, std::vector<float>{0, 0, 0}, 1, 1);
+    EXPECT_EQ(copy(sum), (std::vector<std::uint64_t>{0, 2, 0}));
+}
+
+TEST(OrderFreeSum, FourClientsOfWeightOneAtTheLimitDoNotOverflow) {
+    ASSERT_FALSE(screen(far_client, far_global));
+    OrderFreeSum sum(2);
+    for (int k = 0; k < 4; ++k) sum.add(far_client, far_global, 1, 1);
+
+    const std::uint64_t most = (std::uint64_t{1} << 63) - 1024;  // 4 (2^9 - 2^-44) 2^52
+    EXPECT_EQ(copy(sum), (std::vector<std::uint64_t>{~most + 1, most}));
+    EXPECT_EQ(sum.mean(4), (std::vector<double>{-(2048 - 0x1p-42), 2048 - 0x1p-42}));
+    EXPECT_THROW(sum.add(far_client, far_global, 0x1p-10, 1), RunError);
+}
+
+TEST(OrderFreeSum, RefusesWeightsThatCouldOverflowAndLeavesTheSumAlone) {
+    OrderFreeSum sum(2);
+    for (const double weight : {-0.1, 4.1, std::nan(""), std::numeric_limits<double>::infinity()})
+        EXPECT_THROW(sum.add(far_client, far_global, weight, 1), RunError) << weight;
+    EXPECT_EQ(copy(sum), (std::vector<std::uint64_t>{0, 0}));
+    EXPECT_EQ(sum.records(), 0);
+    EXPECT_NO_THROW(sum.add(far_client, far_global, 4, 1));
+}
+
+TEST(OrderFreeSum, RefusesVectorsOfAnotherLength) {
+    OrderFreeSum sum(2);
+    EXPECT_THROW(sum.add(std::vector<float>{1}, far_global, 1, 1), ShapeError);
+    EXPECT_THROW(sum.add(far_client, std::vector<float>{1, 2, 3}, 1, 1), ShapeError);
+}
+
+TEST(OrderFreeSum, HasTheSameBitsForEveryOrderAndEverySplit) {
+    constexpr std::size_t size = 257;
+    constexpr std::uint32_t clients = 6;
+    const auto global = test::random_update(0, size);
+    std::vector<std::vector<float>> uploads;
+    for (std::uint32_t k = 1; k <= clients; ++k) uploads.push_back(test::random_update(k, size));
+    const auto weight = [](std::size_t k) { return static_cast<double>(k + 1) / 21; };
+
+    OrderFreeSum serial(size);
+    for (std::size_t k = 0; k < clients; ++k) serial.add(uploads[k], global, weight(k), 1);
+
+    std::vector<std::size_t> order(clients);
+    std::iota(order.begin(), order.end(), 0);
+    do {
+        const std::size_t ranks = 1 + order[0];
+        std::vector<OrderFreeSum> part(ranks, OrderFreeSum(size));
+        for (std::size_t i = 0; i < clients; ++i)
+            part[i % ranks].add(uploads[order[i]], global, weight(order[i]), 1);
+        std::vector<std::uint64_t> total(size, 0);
+        for (const OrderFreeSum& mine : part)
+            std::ranges::transform(total, mine.words(), total.begin(), std::plus<>());
+        ASSERT_EQ(total, copy(serial)) << "first client " << order[0];
+    } while (std::ranges::next_permutation(order).found);
+}
+
+TEST(OrderFreeSum, OneClientReturnsItsOwnVectorToTheBit) {
+    // Where |x| is 0 or in [2^-29, 1) the difference is a multiple of 2^-52 and exact in double.
+    auto global = test::random_update(0, 1000);
+    auto client = test::random_update(1, 1000);
+    for (auto* vector : {&global, &client})
+        for (float& value : *vector)
+            if (std::abs(value) >= 1 || std::abs(value) < 0x1p-29F) value = 0;
+    OrderFreeSum sum(1000);
+    sum.add(client, global, 1, 12);
+    apply_update(global, sum.mean(12));
+    EXPECT_EQ(global, client);
+}
+
+TEST(Mean, IsScaledByPlannedOverSurvivingRecords) {
+    OrderFreeSum sum(2);
+    sum.add(std::vector<float>{1, -2}, std::vector<float>{0, 0}, 0.25, 10);
+    EXPECT_EQ(sum.mean(10), (std::vector<double>{0.25, -0.5}));
+    EXPECT_EQ(sum.mean(40), (std::vector<double>{1, -2}));
+}
+
+TEST(Mean, OfNothingOrOfMoreThanPlannedIsAnError) {
+    OrderFreeSum sum(1);
+    EXPECT_THROW(sum.mean(5), RunError);
+    sum.set_records(6);
+    EXPECT_THROW(sum.mean(5), RunError);
+    EXPECT_NO_THROW(sum.mean(6));
+}
+
+TEST(ApplyUpdate, AddsInDoubleAndReturnsTheNorm) {
+    std::vector<float> x = {1, -2, 0x1p24F};
+    const double norm = apply_update(x, std::vector<double>{2, 0, -1});
+    EXPECT_EQ(x, (std::vector<float>{3, -2, 0x1p24F - 1}));
+    EXPECT_DOUBLE_EQ(norm, std::sqrt(5.0));
+}
+
+TEST(ApplyUpdate, RefusesAnotherLength) {
+    std::vector<float> x = {1, 2};
+    EXPECT_THROW(apply_update(x, std::vector<double>{1}), ShapeError);
+}
+
+}  // namespace
+}  // namespace fedit

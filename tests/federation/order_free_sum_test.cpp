@@ -1,0 +1,60 @@
+// tests/federation/order_free_sum_test.cpp: the sum over ranks has the bits of the serial sum.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "fedit/federation/aggregate.h"
+#include "fedit/federation/plan.h"
+#include "tests/federation/random_updates.h"
+#include "tests/support/mpi_test_main.h"
+
+namespace fedit {
+namespace {
+
+constexpr std::size_t size = 1000;
+
+/// Places the plan's clients on this world's ranks, sums what each rank holds, then over the ranks.
+OrderFreeSum sum_over_ranks(const RoundPlan& plan, const std::vector<float>& global) {
+    const Communicator& comm = test::world();
+    std::vector<double> cost;
+    for (const PlannedClient& planned : plan.clients)
+        cost.push_back(static_cast<double>(planned.records));
+    OrderFreeSum sum(size);
+    for (const std::size_t i : place(cost, comm.size())[comm.rank()]) {
+        const PlannedClient& planned = plan.clients[i];
+        sum.add(test::random_update(1 + planned.client, size), global, planned.weight,
+                planned.records);
+    }
+    comm.sum(sum.words());
+    sum.set_records(comm.sum(sum.records()));
+    return sum;
+}
+
+TEST(OrderFreeSum, HasTheBitsOfTheSerialSumOnAnyNumberOfRanks) {
+    const std::vector<std::int64_t> records = {12, 3, 0, 40, 7, 7, 25};
+    const auto global = test::random_update(0, size);
+    const RoundPlan plan = plan_round(5, 2, 1.0, records);
+
+    const OrderFreeSum dealt = sum_over_ranks(plan, global);
+
+    OrderFreeSum serial(size);
+    for (const PlannedClient& planned : plan.clients)
+        serial.add(test::random_update(1 + planned.client, size), global, planned.weight,
+                   planned.records);
+    EXPECT_TRUE(std::ranges::equal(dealt.words(), serial.words()));
+    EXPECT_EQ(dealt.records(), 94);
+    EXPECT_EQ(dealt.mean(plan.records), serial.mean(plan.records));
+}
+
+TEST(OrderFreeSum, RanksWithoutAClientAddNothing) {
+    const auto global = test::random_update(0, size);
+    const RoundPlan plan = plan_round(5, 0, 1.0, std::vector<std::int64_t>{9});
+    ASSERT_EQ(plan.clients.size(), 1U);
+    const OrderFreeSum dealt = sum_over_ranks(plan, global);
+    OrderFreeSum alone(size);
+    alone.add(test::random_update(1, size), global, 1, 9);
+    EXPECT_TRUE(std::ranges::equal(dealt.words(), alone.words()));
+}
+
+}  // namespace
+}  // namespace fedit
