@@ -16,6 +16,7 @@ struct RunState {
     std::chrono::seconds hang_limit{0};
     std::string phase = "start";
     Failure failure = Failure::own;
+    std::string shared_folder;  ///< where shared windows lie; empty until somebody asked
 };
 
 }  // namespace fedit

@@ -49,8 +49,11 @@ std::string backing_folder() {
     return folder.empty() ? "/dev/shm" : folder;
 }
 
-void require_space(std::size_t bytes) {
-    const std::string folder = backing_folder();
+double mebibytes(std::uint64_t bytes) {
+    return static_cast<double>(bytes) / (1 << 20);
+}
+
+void require_space(std::size_t bytes, const std::string& folder) {
     struct statvfs space {};
     if (statvfs(folder.c_str(), &space) != 0) {
         throw IoError(errno,
@@ -59,17 +62,14 @@ void require_space(std::size_t bytes) {
                        .remedy = "mount a tmpfs there"});
     }
     const std::uint64_t free = std::uint64_t{space.f_bavail} * space.f_frsize;
-    if (bytes <= free) return;
+    if (bytes <= free && free - bytes >= window_overhead) return;
     throw IoError(
-        ENOSPC,
-        {.what = fmt::format(
-             "{:.1f} MiB of memory shared by the ranks of this node do not fit: {:.1f} "
-             "MiB are free",
-             static_cast<double>(bytes) / (1 << 20), static_cast<double>(free) / (1 << 20)),
-         .where = folder,
-         .remedy =
-             "enlarge that tmpfs, remove stale files from it, or give Open MPI another folder: "
-             "mpirun --mca osc_sm_backing_directory DIR"});
+        ENOSPC, {.what = fmt::format("{:.1f} MiB of memory shared by the ranks of this node do not "
+                                     "fit: {:.1f} MiB are free",
+                                     mebibytes(bytes), mebibytes(free)),
+                 .where = folder,
+                 .remedy = "enlarge that tmpfs, remove stale files from it, or give Open MPI "
+                           "another folder: mpirun --mca osc_sm_backing_directory DIR"});
 }
 
 struct FreeAligned {
@@ -154,8 +154,10 @@ SharedMemory Communicator::share(std::size_t bytes) const {
     std::exception_ptr error;
     if (impl_->size > 1 && impl_->rank == 0) {
         try {
-            require_space(bytes + window_overhead);
-        } catch (const IoError&) {
+            std::string& folder = impl_->state->shared_folder;
+            if (folder.empty()) folder = backing_folder();  // takes a fifth of a second
+            require_space(bytes, folder);
+        } catch (const RunError&) {
             error = std::current_exception();
         }
     }
