@@ -12,8 +12,8 @@
 
 namespace fedit {
 
-/// The named points of one atomic write, in order. Tests kill the process, drop what was not synced,
-/// or throw IoError(ENOSPC) there.
+/// The named points of one atomic write, in order. Tests kill the process, drop what was not
+/// synced, or throw IoError(ENOSPC) there.
 enum class WritePoint : int { start, created, written, synced, renamed, folder_synced };
 
 std::string_view to_string(WritePoint point);

@@ -16,17 +16,24 @@
 namespace fedit {
 
 /// What a file of ours is. Part of the header; a reader refuses the wrong kind.
-enum class FileKind : std::uint32_t { run_log = 1, checkpoint = 2, client_state = 3, client_upload = 4, progress = 5 };
+enum class FileKind : std::uint32_t {
+    run_log = 1,
+    checkpoint = 2,
+    client_state = 3,
+    client_upload = 4,
+    progress = 5
+};
 std::string_view to_string(FileKind kind);
 
-/// The user block of every file: magic "FEDIT\r\n\x1a", kind, schema, length of the image, SHA-256 of
-/// the image. HDF5 sees 512 bytes of user block, so h5py, h5dump and pandas open the file as it is.
+/// The user block of every file: magic "FEDIT\r\n\x1a", kind, schema, length of the image, SHA-256
+/// of the image. HDF5 sees 512 bytes of user block, so h5py, h5dump and pandas open the file as it
+/// is.
 inline constexpr std::size_t file_header_size = 512;
 inline constexpr std::uint32_t file_schema = 1;
 
 /// A column's or vector's description, stored as attributes.
 struct ColumnInfo {
-    std::string units;        ///< "s", "tokens", "1"
+    std::string units;  ///< "s", "tokens", "1"
     std::string description;
 };
 
@@ -40,13 +47,17 @@ public:
     Hdf5Writer& operator=(Hdf5Writer&&) noexcept;
 
     void attribute(const std::string& group, const std::string& name, std::string_view text);
-    void attribute(const std::string& group, const std::string& name, const char* text) { attribute(group, name, std::string_view(text)); }
+    void attribute(const std::string& group, const std::string& name, const char* text) {
+        attribute(group, name, std::string_view(text));
+    }
     void attribute(const std::string& group, const std::string& name, std::int64_t value);
     void attribute(const std::string& group, const std::string& name, double value);
     void column(const std::string& path, std::span<const float> values, const ColumnInfo& info);
     void column(const std::string& path, std::span<const double> values, const ColumnInfo& info);
-    void column(const std::string& path, std::span<const std::int64_t> values, const ColumnInfo& info);
-    void column(const std::string& path, std::span<const std::string> values, const ColumnInfo& info);
+    void column(const std::string& path, std::span<const std::int64_t> values,
+                const ColumnInfo& info);
+    void column(const std::string& path, std::span<const std::string> values,
+                const ColumnInfo& info);
 
     /// Header + image, ready for AtomicFile. The writer is empty afterwards.
     std::vector<std::byte> finish(FileKind kind);

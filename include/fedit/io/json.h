@@ -12,19 +12,22 @@
 
 namespace fedit {
 
+struct JsonDocument;  // the parsed text; private to io
+struct JsonNode;
+
 /// An immutable JSON value and its path from the document's root. Cheap to copy.
 /// Every accessor throws InputError with file, field, value and what would be accepted.
 class Json {
 public:
     /// Parses UTF-8 text. `source` names it in errors (a path, or "records.jsonl, line 7").
-    /// Rejects duplicate keys, trailing text, depth above 64, invalid UTF-8.
+    /// Rejects duplicate keys (all are named), trailing text, depth above 64, invalid UTF-8.
     static Json parse(std::string_view text, std::string source);
     static Json parse_file(const std::filesystem::path& path);
 
     bool is_null() const;
     bool is_bool() const;
     bool is_number() const;
-    bool is_integer() const;
+    bool is_integer() const;  ///< written without fraction or exponent, and within 64 bits
     bool is_string() const;
     bool is_array() const;
     bool is_object() const;
@@ -34,12 +37,13 @@ public:
     std::int64_t as_int(std::int64_t min = INT64_MIN, std::int64_t max = INT64_MAX) const;
     const std::string& as_string() const;
 
-    std::size_t size() const;                 ///< of an array or object
-    Json operator[](std::size_t index) const; ///< element of an array
+    std::size_t size() const;                     ///< of an array or object
+    Json operator[](std::size_t index) const;     ///< element of an array
     Json operator[](std::string_view key) const;  ///< member of an object; must be there
-    bool has(std::string_view key) const;     ///< there and not null
-    std::vector<std::string> keys() const;
+    bool has(std::string_view key) const;         ///< there and not null
+    std::vector<std::string> keys() const;        ///< of an object, in the order of the text
 
+    /// The member's value, or `fallback` where it is absent or null; a wrong type is an error.
     double number_or(std::string_view key, double fallback) const;
     std::int64_t int_or(std::string_view key, std::int64_t fallback) const;
     bool bool_or(std::string_view key, bool fallback) const;
@@ -53,12 +57,16 @@ public:
     std::string dump(int indent = -1) const;
 
 private:
-    struct Node;
-    explicit Json(std::shared_ptr<const Node> node);
-    std::shared_ptr<const Node> node_;
+    Json(std::shared_ptr<const JsonDocument> document, const JsonNode& node);
+    Json child(const JsonNode& node) const { return {document_, node}; }
+    const JsonNode* find(std::string_view key) const;  // the object's member, or null
+
+    std::shared_ptr<const JsonDocument> document_;
+    const JsonNode* node_;
 };
 
-/// Builds JSON text in insertion order; numbers are written so that they read back exactly.
+/// Builds one JSON object in insertion order. Numbers are written so that they read back exactly;
+/// NaN and infinities, which JSON lacks, become null; bytes that are not UTF-8 become U+FFFD.
 class JsonWriter {
 public:
     JsonWriter();

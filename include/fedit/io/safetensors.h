@@ -16,7 +16,21 @@ namespace fedit {
 
 /// Element types a file may hold. Only f32, f16, bf16 can be read as floats.
 enum class StoredType : std::uint8_t {
-    boolean, u8, i8, f8_e5m2, f8_e4m3, i16, u16, f16, bf16, i32, u32, f32, i64, u64, f64
+    boolean,
+    u8,
+    i8,
+    f8_e5m2,
+    f8_e4m3,
+    i16,
+    u16,
+    f16,
+    bf16,
+    i32,
+    u32,
+    f32,
+    i64,
+    u64,
+    f64
 };
 std::string_view to_string(StoredType type);  ///< as the format spells it: "F32", "BF16"
 std::size_t size_of(StoredType type);         ///< bytes an element
@@ -29,8 +43,8 @@ struct StoredTensor {
     std::int64_t elements() const;
 };
 
-/// A safetensors file, mapped read-only. Throws InputError, naming file and tensor, on anything that
-/// the format forbids: lying lengths, holes, overlaps, unknown types, duplicate keys.
+/// A safetensors file, mapped read-only. Throws InputError, naming file and tensor, on anything
+/// that the format forbids: lying lengths, holes, overlaps, unknown types, duplicate keys.
 class SafetensorsFile {
 public:
     explicit SafetensorsFile(const std::filesystem::path& path);
