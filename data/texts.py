@@ -75,8 +75,8 @@ def extract(stream):
     elif kind == 1:
         goods, pay = counted(count, g), pennies(count * g.price)
         text = (f"Dear shopkeeper, please send me {goods} by {day}. My house stands in "
-                f"{p.village}, {VILLAGE[p.village].place}. I will pay {pay} when the cart comes at {hour} "
-                f"o'clock. With thanks, {p.name}")
+                f"{p.village}, {VILLAGE[p.village].place}. I will pay {pay} when the cart "
+                f"comes at {hour} o'clock. With thanks, {p.name}")
         fields = {"Sender": p.name, "Goods": goods, "Day": day, "Place": p.village, "Pay": pay}
     else:
         text = (f"{v.festival} is near! All are invited to {v.name} on {day} the "

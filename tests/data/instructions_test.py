@@ -30,10 +30,11 @@ class Instructions(unittest.TestCase):
 
     def test_script_writes_the_same_bytes_again(self):
         with tempfile.TemporaryDirectory(dir=".") as folder:
-            subprocess.run([sys.executable, "-B", DATA / "make_instructions.py", "--output", folder],
-                           check=True)
+            script = DATA / "make_instructions.py"
+            subprocess.run([sys.executable, "-B", script, "--output", folder], check=True)
             for name in ("instructions.jsonl", "test.jsonl"):
-                self.assertEqual((Path(folder) / name).read_bytes(), (DATA / name).read_bytes(), name)
+                self.assertEqual((Path(folder) / name).read_bytes(),
+                                 (DATA / name).read_bytes(), name)
 
     def test_each_category_has_its_count(self):
         self.assertEqual(Counter(r["category"] for r in self.train), dict.fromkeys(CATEGORIES, 160))

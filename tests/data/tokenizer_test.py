@@ -53,7 +53,8 @@ class Tokenizer(unittest.TestCase):
                          ["Replace", "ByteFallback", "Fuse", "Strip"])
         self.assertEqual(self.file["post_processor"]["single"][0],
                          {"SpecialToken": {"id": "<s>", "type_id": 0}})
-        self.assertEqual([t["content"] for t in self.file["added_tokens"]], ["<unk>", "<s>", "</s>"])
+        self.assertEqual([t["content"] for t in self.file["added_tokens"]],
+                         ["<unk>", "<s>", "</s>"])
 
     def test_ids_have_no_gap_and_bytes_follow_the_marks(self):
         tokens = sorted(self.model["vocab"], key=self.model["vocab"].get)
@@ -88,7 +89,8 @@ class Tokenizer(unittest.TestCase):
             subprocess.run([sys.executable, "-B", DATA / "make_tokenizer.py", "--output", folder],
                            check=True)
             for name in ("tokenizer.json", "tokenizer_config.json"):
-                self.assertEqual((Path(folder) / name).read_bytes(), (MODEL / name).read_bytes(), name)
+                self.assertEqual((Path(folder) / name).read_bytes(),
+                                 (MODEL / name).read_bytes(), name)
 
 
 if __name__ == "__main__":
