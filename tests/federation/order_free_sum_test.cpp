@@ -20,7 +20,8 @@ OrderFreeSum sum_over_ranks(const RoundPlan& plan, const std::vector<float>& glo
     for (const PlannedClient& planned : plan.clients)
         cost.push_back(static_cast<double>(planned.records));
     OrderFreeSum sum(size);
-    for (const std::size_t i : place(cost, comm.size())[comm.rank()]) {
+    const auto placement = place(cost, comm.size());
+    for (const std::size_t i : placement[comm.rank()]) {
         const PlannedClient& planned = plan.clients[i];
         sum.add(test::random_update(1 + planned.client, size), global, planned.weight,
                 planned.records);
