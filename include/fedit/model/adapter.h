@@ -28,8 +28,8 @@ struct LoraConfig {
 };
 
 /// Modules "layers.3.self_attn.q_proj", layer by layer, in the order q k v o gate up down; each A,
-/// then B. Throws InputError, listing the linear layers there are, if a target matches none, and for
-/// r < 1.
+/// then B. Throws InputError, listing the linear layers there are, if a target matches none, and
+/// for r < 1.
 Layout make_lora_layout(const ModelConfig& model, const LoraConfig& lora);
 
 /// A Kaiming-uniform with a = sqrt(5), i.e. U(-1/sqrt(in), 1/sqrt(in)); B zero, as PEFT does.

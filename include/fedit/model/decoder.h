@@ -16,13 +16,13 @@ namespace fedit {
 
 /// Packed tokens without padding. Rows are sorted by slot (cohort member).
 struct PackedBatch {
-    std::vector<std::int32_t> tokens, positions;   ///< one a row; positions restart a sequence
-    std::vector<std::int64_t> sequence_begin{0};   ///< sequences + 1
-    std::vector<std::int64_t> slot_begin{0};       ///< slots + 1
-    std::vector<std::int64_t> row_counter;         ///< a token's place in its client's whole batch
-    std::vector<std::int64_t> target_rows;         ///< rows that predict a labelled token
-    std::vector<std::int32_t> targets;             ///< what they predict
-    std::vector<float> target_weight;              ///< 1 / labelled targets of the client's batch
+    std::vector<std::int32_t> tokens, positions;  ///< one a row; positions restart a sequence
+    std::vector<std::int64_t> sequence_begin{0};  ///< sequences + 1
+    std::vector<std::int64_t> slot_begin{0};      ///< slots + 1
+    std::vector<std::int64_t> row_counter;        ///< a token's place in its client's whole batch
+    std::vector<std::int64_t> target_rows;        ///< rows that predict a labelled token
+    std::vector<std::int32_t> targets;            ///< what they predict
+    std::vector<float> target_weight;             ///< 1 / labelled targets of the client's batch
     std::int64_t rows() const { return static_cast<std::int64_t>(tokens.size()); }
 };
 
@@ -46,7 +46,8 @@ enum class Pass { evaluate, train };
 class Decoder {
 public:
     /// `layout` has no modules when there is no adapter. All must outlive the decoder.
-    Decoder(const ModelConfig& config, const Weights& weights, const Layout& layout, Backend& backend);
+    Decoder(const ModelConfig& config, const Weights& weights, const Layout& layout,
+            Backend& backend);
     ~Decoder();
 
     /// Bytes of activations that a pass of this size needs.
@@ -55,9 +56,11 @@ public:
     void reserve(const PassSize& size, Pass pass);
 
     /// loss[i]: cross-entropy of target_rows[i], unweighted. `slots` may be empty: base alone.
-    void evaluate(const PackedBatch& batch, std::span<const AdapterSlot> slots, std::span<double> loss);
+    void evaluate(const PackedBatch& batch, std::span<const AdapterSlot> slots,
+                  std::span<double> loss);
     /// The same with the slots' dropout, and adds sum_i weight_i dloss_i/dadapter to the gradients.
-    void train(const PackedBatch& batch, std::span<const AdapterSlot> slots, std::span<double> loss);
+    void train(const PackedBatch& batch, std::span<const AdapterSlot> slots,
+               std::span<double> loss);
     /// Logits of every row (rows x vocab, host memory): for tests.
     std::vector<float> logits(const PackedBatch& batch, std::span<const AdapterSlot> slots);
 

@@ -3,7 +3,7 @@
 
 #include <filesystem>
 #include <map>
-#include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -13,37 +13,53 @@
 
 namespace fedit {
 
-/// Opens and checks the folder: every tensor that the config calls for is there, has its shape and a
-/// float type; tensors that nothing calls for are errors. All faults at once.
-class HfFolder {
-public:
-    explicit HfFolder(const std::filesystem::path& folder);
-
-    const std::filesystem::path& path() const { return path_; }
-    const ModelConfig& config() const { return config_; }
-    /// Reads a tensor as floats; throws InputError naming tensor and element if one is NaN or Inf.
-    void read(const std::string& name, std::span<float> out) const;
-    bool has(const std::string& name) const;
-    /// SHA-256 (hex) of config.json and all weights: part of a run's identity.
-    std::string fingerprint() const;
-
-private:
-    std::filesystem::path path_;
-    ModelConfig config_;
-    std::vector<SafetensorsFile> files_;
-    std::map<std::string, std::size_t> file_of_;
-};
+class Faults;
 
 /// One tensor that a model has.
 struct TensorSpec {
     std::string name;
     std::vector<std::int64_t> shape;
 };
-/// All tensors of a model, under their Hugging Face names, in a fixed order.
+/// All tensors of a model, under their Hugging Face names, in a fixed order. A tied head is not
+/// among them: it is the embedding.
 std::vector<TensorSpec> expected_tensors(const ModelConfig& config);
 
-/// A new model folder's files: weights from Normal(0, initializer_range), norms 1, biases 0, a pure
-/// function of seed and config. `config_json` is stored as given.
+/// Opens and checks the folder: every tensor that the config calls for is there, has its shape and
+/// a float type; tensors that nothing calls for are errors (stored rotary frequencies excepted). A
+/// tied head may be stored as the embedding, as the head, or as both if they are equal. Throws
+/// InputError with all faults at once.
+class HfFolder {
+public:
+    explicit HfFolder(const std::filesystem::path& folder);
+
+    const std::filesystem::path& path() const { return path_; }
+    const ModelConfig& config() const { return config_; }
+    /// Reads a tensor as floats; throws InputError naming file, tensor and element if one is NaN or
+    /// Inf.
+    void read(const std::string& name, std::span<float> out) const;
+    bool has(const std::string& name) const;
+    /// SHA-256 (hex) of config.json and all weights: part of a run's identity.
+    std::string fingerprint() const;
+
+private:
+    class Opener;
+    /// Where a tensor lies: its file, and its name there.
+    struct Place {
+        std::size_t file = 0;
+        std::string name;
+    };
+    void resolve_tied_head(Faults& faults);
+    void check_tensors(const std::set<std::string>& told, Faults& faults) const;
+    void check_tensor(const TensorSpec& spec, const Place& place, Faults& faults) const;
+
+    std::filesystem::path path_;
+    ModelConfig config_;
+    std::vector<SafetensorsFile> files_;
+    std::map<std::string, Place> places_;
+};
+
+/// A new model's model.safetensors: weights from Normal(0, initializer_range), norms 1, biases 0, a
+/// pure function of seed and config.
 std::vector<std::byte> make_random_weights(const ModelConfig& config, std::uint64_t seed);
 
 }  // namespace fedit

@@ -45,7 +45,8 @@ struct ModelConfig {
 /// honoured (another architecture, activation, rope type, quantization_config, ...) are errors.
 ModelConfig parse_model_config(const Json& config);
 
-/// Inverse frequencies (head_dim / 2) after scaling (linear: Chen et al. 2306.15595; llama3: as Llama 3.1).
+/// Inverse frequencies (head_dim / 2) after scaling (linear: Chen et al. 2306.15595; llama3: as
+/// Llama 3.1).
 std::vector<float> rope_inverse_frequencies(const ModelConfig& config);
 
 }  // namespace fedit

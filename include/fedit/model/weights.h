@@ -1,4 +1,5 @@
-// model/weights.h: the frozen base as a back end wants it, in memory that all ranks of a node share.
+// model/weights.h: the frozen base as a back end wants it, in memory that all ranks of a node
+// share.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +11,7 @@
 
 namespace fedit {
 
-/// One frozen linear layer; bias may be null.
+/// One frozen product; bias may be null.
 struct LinearWeight {
     PackedWeight weight;
     const float* bias = nullptr;
@@ -24,33 +25,39 @@ struct LayerWeights {
     LinearWeight gate_up, down;
 };
 
+/// Views of the whole frozen base; the memory belongs to who filled it.
 struct Weights {
-    TensorView embedding;  ///< vocab x hidden
+    TensorView embedding;  ///< vocab x hidden, fp32; read-only
     std::vector<LayerWeights> layers;
     const float* final_norm = nullptr;
-    PackedWeight head;
+    PackedWeight head;  ///< vocab x hidden
 };
 
-/// Where each packed weight lies in one block of memory.
+/// Where each packed weight lies in one block of memory. Offsets only: ranks that map the block at
+/// different addresses view the same weights.
 class WeightPlan {
 public:
     WeightPlan(const ModelConfig& config, const Backend& backend, Dtype dtype);
     std::size_t bytes() const;
 
-    /// Reads and packs the folder's tensors into `memory` (bytes() long, 64-byte aligned). One rank
-    /// a node calls it.
+    /// Reads and packs the folder's tensors into `memory` (bytes() long, 64-byte aligned, else
+    /// ShapeError). One rank a node calls it. Throws InputError for a weight that is not finite.
     void fill(std::span<std::byte> memory, const HfFolder& folder, Backend& backend) const;
     /// Views of a filled block.
     Weights view(std::span<const std::byte> memory) const;
 
 private:
+    class Filler;
     struct Block {
         std::size_t offset = 0, bytes = 0;
     };
     struct LayerBlocks {
-        Block attention_norm, qkv, qkv_bias, o, o_bias, mlp_norm, gate_up, gate_up_bias, down, down_bias;
+        Block attention_norm, qkv, qkv_bias, o, o_bias, mlp_norm, gate_up, gate_up_bias, down,
+            down_bias;
     };
     Block reserve(std::size_t bytes);
+    void check(std::span<const std::byte> memory) const;
+
     ModelConfig config_;
     Dtype dtype_;
     Block embedding_, final_norm_, head_;

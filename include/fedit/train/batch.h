@@ -10,13 +10,13 @@
 
 namespace fedit {
 
-/// The records of one client that train (at least one target), in the order of an epoch: shuffled by
-/// StreamKey{seed, batch_order, client, round, epoch}.
+/// The records of one client that train (at least one target), in the order of an epoch: shuffled
+/// by StreamKey{seed, batch_order, client, round, epoch}.
 std::vector<std::int64_t> epoch_order(const EncodedRecords& records, std::uint64_t seed, int client,
                                       int round, int epoch);
 
-/// Packs `which` records of a batch as one slot. `first_row_counter`: tokens of the batch packed
-/// before. weight = 1 / batch_targets. Only the rows that predict a label are targets.
+/// Packs `which` records of a batch as one slot, in that order. `first_row_counter`: tokens of the
+/// batch packed before. weight = 1 / batch_targets. Only the rows that predict a label are targets.
 PackedBatch pack(const EncodedRecords& records, std::span<const std::int64_t> which,
                  std::int64_t first_row_counter, std::int64_t batch_targets);
 

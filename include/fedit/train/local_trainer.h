@@ -17,21 +17,23 @@ struct TrainOutcome {
     Progress state;
 };
 
-/// Optimizer steps of one client in one round.
+/// Optimizer steps of one client in one round: config.steps, or epochs times the batches of an
+/// epoch (the last, smaller batch counts). 0 for a client without a record that has a target.
 std::int64_t planned_steps(const EncodedRecords& records, const LocalConfig& config);
 
 class LocalTrainer {
 public:
     /// All must outlive the trainer.
-    LocalTrainer(Decoder& decoder, const Layout& layout, Backend& backend, const LocalConfig& config);
+    LocalTrainer(Decoder& decoder, const Layout& layout, Backend& backend,
+                 const LocalConfig& config);
 
     /// Bytes that training on these records takes besides the base: activations of the largest
     /// micro-batch, adapter, gradient, optimizer.
     std::size_t peak_bytes(const EncodedRecords& records) const;
 
     /// Trains from `job.start`, or from `resume` if not null (bit for bit as if never stopped).
-    /// `progress` is called after each optimizer step. Throws RunError naming client, round and step
-    /// if a loss is not finite.
+    /// `progress` is called after each optimizer step. Throws RunError naming client, round and
+    /// step if a loss is not finite.
     TrainOutcome train(const TrainJob& job, const EncodedRecords& records, const Progress* resume,
                        const StopToken& stop,
                        const std::function<void(const TrainStats&)>& progress);
@@ -45,10 +47,12 @@ private:
 
 /// Losses of records, in fixed batches by record order.
 struct EvaluationSums {
-    std::vector<double> loss;            ///< sum of cross-entropies of each record
-    std::vector<std::int64_t> targets;   ///< labelled targets of each record
+    std::vector<double> loss;           ///< sum of cross-entropies of each record
+    std::vector<std::int64_t> targets;  ///< labelled targets of each record
 };
-/// Evaluates records [first, last) with `x` (empty: base alone), `batch_size` records a pass.
+/// Evaluates records [first, last) with `x` (empty: base alone), `batch_size` records a pass. A
+/// batch begins at each multiple of `batch_size`: ranks that split the records there compute the
+/// same bits as one rank alone. Records without a target cost nothing.
 EvaluationSums evaluate_records(Decoder& decoder, Backend& backend, const EncodedRecords& records,
                                 std::int64_t first, std::int64_t last, std::span<const float> x,
                                 double lora_scale, int batch_size);

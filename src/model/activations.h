@@ -1,0 +1,74 @@
+// model/activations.h: where each intermediate result of one pass lies in the decoder's arena.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <vector>
+
+#include "fedit/model/decoder.h"
+#include "fedit/tensor/tensor.h"
+
+namespace fedit {
+
+/// What one decoder layer computes. "rows" are all rows of the pass; "top" rows are all rows too,
+/// but in the last layer only those that predict a target, from the attention's output on.
+struct LayerActivations {
+    TensorView x;            ///< rows x hidden: the residual stream that enters the layer
+    TensorView h_attention;  ///< rows x hidden: normalised x
+    TensorView qkv;          ///< rows x (q + 2 kv), rotated
+    float* lse = nullptr;    ///< heads x rows
+    TensorView attention;    ///< rows x q
+    TensorView o_input;      ///< top x q: attention, or its gathered rows
+    TensorView residual;     ///< top x hidden: x, or its gathered rows
+    TensorView x_mid;        ///< top x hidden: the residual stream between attention and MLP
+    TensorView h_mlp;        ///< top x hidden: normalised x_mid
+    TensorView gate_up;      ///< top x 2 intermediate; backward writes its gradient here
+    TensorView act;          ///< top x intermediate: silu(gate) * up
+    TensorView out;          ///< top x hidden: down's product; the next layer's x before its norm
+    std::array<TensorView, linear_count> s;  ///< top or rows x rank: each adapter's inner product
+};
+
+/// All results of a pass.
+struct Activations {
+    std::vector<LayerActivations> layers;
+    TensorView y;  ///< target rows x hidden: the head's input
+    // Backward's scratch; empty when evaluating. The d_top_ ones are of the last layer's top rows.
+    TensorView dx;               ///< rows x hidden: gradient of the residual stream
+    TensorView d_top_x;          ///< target rows x hidden
+    TensorView dh;               ///< rows x hidden
+    TensorView d_qkv;            ///< rows x (q + 2 kv)
+    TensorView d_attention;      ///< rows x q
+    TensorView d_top_attention;  ///< target rows x q
+    TensorView d_act;            ///< rows x intermediate
+    float* ds = nullptr;         ///< rows x max rank
+};
+
+/// Hands out 64-byte aligned pieces of a block, in order; without a block it only counts.
+class Arena {
+public:
+    explicit Arena(std::byte* block) : block_(block) {}
+    float* floats(std::int64_t count);
+    TensorView matrix(std::int64_t rows, std::int64_t cols) {
+        return fp32_view(floats(rows * cols), rows, cols);
+    }
+    std::size_t used() const { return used_; }
+
+private:
+    std::byte* block_;
+    std::size_t used_ = 0;
+};
+
+/// What decides a plan besides the size.
+struct ActivationPlan {
+    const ModelConfig& config;
+    const AdapterMap& adapters;
+    const std::vector<std::int64_t>& ranks;  ///< of each module
+    std::int64_t lowest_layer = 0;           ///< layers below keep nothing for backward
+};
+
+/// Places all results of a pass. When training, a layer keeps what its backward reads; all else
+/// shares scratch with the other layers.
+Activations place_activations(const ActivationPlan& plan, const PassSize& size, Pass pass,
+                              Arena& arena);
+
+}  // namespace fedit

@@ -1,0 +1,108 @@
+// model/decoder_backward.cpp: the adapters' gradients, from the top down to the lowest adapter.
+#include "model/decoder_impl.h"
+
+namespace fedit {
+
+namespace {
+
+void zero(Backend& backend, TensorView dense) {
+    backend.fill({dense.floats(), static_cast<std::size_t>(dense.rows * dense.cols)}, 0.0F);
+}
+
+}  // namespace
+
+void Decoder::Impl::backward(const PackedBatch& batch) {
+    const Activations& a = activations;
+    zero(backend, a.d_top_x);
+    backend.rms_norm_backward(a.d_top_x, a.dh.row_range(0, a.y.rows), a.layers.back().out,
+                              weights.final_norm, static_cast<float>(config.rms_norm_eps));
+    const auto lowest_layer = static_cast<std::size_t>(lowest / stage_count);
+    for (std::size_t layer = weights.layers.size(); layer-- > lowest_layer;) {
+        const TensorView dx = is_last(layer) ? a.d_top_x : a.dx;
+        backward_mlp(layer, dx);
+        if (!passes_gradient(layer, Stage::gate_up)) return;
+        backward_o(layer, batch);
+        if (!passes_gradient(layer, Stage::o)) return;
+        backward_attention(layer, batch);
+    }
+}
+
+/// dx: the gradient of the layer's output; becomes that of x_mid.
+void Decoder::Impl::backward_mlp(std::size_t layer, TensorView dx) {
+    const LayerWeights& w = weights.layers[layer];
+    const LayerActivations& a = activations.layers[layer];
+    const RowSet& rows = rows_after_attention(layer);
+    const bool down_passes = passes_gradient(layer, Stage::down);
+    const TensorView d_act = down_passes ? activations.d_act.row_range(0, dx.rows) : TensorView{};
+    if (down_passes) backend.linear_dx(d_act, dx, w.down.weight, false);
+    lora_backward(layer, Linear::down, rows, d_act, dx, a.act);
+    if (!down_passes) return;
+
+    const TensorView gate = a.gate_up.columns(0, config.intermediate_size);
+    const TensorView up = a.gate_up.columns(config.intermediate_size, config.intermediate_size);
+    backend.swiglu_backward(gate, up, d_act, gate, up);  // in place: gate_up is its gradient now
+    const bool gate_up_passes = passes_gradient(layer, Stage::gate_up);
+    const TensorView dh = gate_up_passes ? activations.dh.row_range(0, dx.rows) : TensorView{};
+    if (gate_up_passes) backend.linear_dx(dh, a.gate_up, w.gate_up.weight, false);
+    lora_backward(layer, Linear::gate, rows, dh, gate, a.h_mlp);
+    lora_backward(layer, Linear::up, rows, dh, up, a.h_mlp);
+    if (!gate_up_passes) return;
+    backend.rms_norm_backward(dx, dh, a.x_mid, w.mlp_norm, static_cast<float>(config.rms_norm_eps));
+}
+
+/// From the gradient of x_mid to that of the attention's output, on all rows.
+void Decoder::Impl::backward_o(std::size_t layer, const PackedBatch& batch) {
+    const LayerWeights& w = weights.layers[layer];
+    const LayerActivations& a = activations.layers[layer];
+    const bool last = is_last(layer);
+    const TensorView dx = last ? activations.d_top_x : activations.dx;
+    const bool passes = passes_gradient(layer, Stage::o);
+    TensorView d_attention;
+    if (passes) {
+        d_attention = last ? activations.d_top_attention : activations.d_attention;
+        backend.linear_dx(d_attention, dx, w.o.weight, false);
+    }
+    lora_backward(layer, Linear::o, rows_after_attention(layer), d_attention, dx, a.o_input);
+    if (!passes || !last) return;
+    zero(backend, activations.d_attention);
+    zero(backend, activations.dx);
+    backend.scatter_add_rows(activations.d_attention, d_attention, batch.target_rows);
+    backend.scatter_add_rows(activations.dx, dx, batch.target_rows);
+}
+
+/// activations.dx: the gradient of x_mid; becomes that of x.
+void Decoder::Impl::backward_attention(std::size_t layer, const PackedBatch& batch) {
+    const LayerWeights& w = weights.layers[layer];
+    const LayerActivations& a = activations.layers[layer];
+    const std::int64_t q_size = config.q_size(), kv_size = config.kv_size();
+    const TensorView& d_qkv = activations.d_qkv;
+    const TensorView dq = d_qkv.columns(0, q_size);
+    const TensorView dk = d_qkv.columns(q_size, kv_size);
+    const TensorView dv = d_qkv.columns(q_size + kv_size, kv_size);
+    backend.attention_backward(dq, dk, dv, activations.d_attention, a.attention, a.lse,
+                               a.qkv.columns(0, q_size), a.qkv.columns(q_size, kv_size),
+                               a.qkv.columns(q_size + kv_size, kv_size), attention_shape,
+                               Sequences{batch.sequence_begin});
+    backend.rope(d_qkv.columns(0, q_size + kv_size), config.heads + config.kv_heads,
+                 batch.positions, inv_freq, 1.0F, true);
+    const bool passes = passes_gradient(layer, Stage::qkv);
+    const TensorView dh = passes ? activations.dh : TensorView{};
+    if (passes) backend.linear_dx(dh, d_qkv, w.qkv.weight, false);
+    lora_backward(layer, Linear::q, all_rows_, dh, dq, a.h_attention);
+    lora_backward(layer, Linear::k, all_rows_, dh, dk, a.h_attention);
+    lora_backward(layer, Linear::v, all_rows_, dh, dv, a.h_attention);
+    if (!passes) return;
+    backend.rms_norm_backward(activations.dx, dh, a.x, w.attention_norm,
+                              static_cast<float>(config.rms_norm_eps));
+}
+
+void Decoder::Impl::lora_backward(std::size_t layer, Linear linear, const RowSet& rows,
+                                  TensorView dx, TensorView dy, TensorView x) {
+    const int module = adapters.module(static_cast<std::int64_t>(layer), linear);
+    if (module < 0) return;
+    const TensorView s = activations.layers[layer].s[static_cast<std::size_t>(linear)];
+    backend.lora_backward(dx, fp32_view(activations.ds, s.rows, s.cols), dy, s, x,
+                          Slots{rows.slot_begin}, factors(module), dropout(module, rows));
+}
+
+}  // namespace fedit

@@ -1,0 +1,96 @@
+// model/decoder_forward.cpp: the list of operations from tokens to the head's input.
+#include "model/decoder_impl.h"
+
+namespace fedit {
+
+void Decoder::Impl::forward(const PackedBatch& batch, std::span<const AdapterSlot> adapter_slots,
+                            Pass pass) {
+    begin(batch, adapter_slots, pass);
+    if (batch.target_rows.empty()) return;
+    backend.embedding(activations.layers.front().x, weights.embedding, batch.tokens);
+    for (std::size_t layer = 0; layer < weights.layers.size(); ++layer) {
+        forward_attention(layer, batch);
+        forward_mlp(layer);
+    }
+    const LayerActivations& last = activations.layers.back();
+    backend.rms_norm(activations.y, last.out, last.x_mid, weights.final_norm,
+                     static_cast<float>(config.rms_norm_eps));
+}
+
+void Decoder::Impl::forward_attention(std::size_t layer, const PackedBatch& batch) {
+    const LayerWeights& w = weights.layers[layer];
+    const LayerActivations& a = activations.layers[layer];
+    // The layer below left its MLP's output in x; its residual stream joins here.
+    const TensorView residual = layer == 0 ? TensorView{} : activations.layers[layer - 1].x_mid;
+    backend.rms_norm(a.h_attention, a.x, residual, w.attention_norm,
+                     static_cast<float>(config.rms_norm_eps));
+    backend.linear(a.qkv, a.h_attention, w.qkv.weight, w.qkv.bias, false);
+    const std::int64_t q_size = config.q_size(), kv_size = config.kv_size();
+    const TensorView q = a.qkv.columns(0, q_size);
+    const TensorView k = a.qkv.columns(q_size, kv_size);
+    const TensorView v = a.qkv.columns(q_size + kv_size, kv_size);
+    lora(layer, Linear::q, all_rows_, q, a.h_attention);
+    lora(layer, Linear::k, all_rows_, k, a.h_attention);
+    lora(layer, Linear::v, all_rows_, v, a.h_attention);
+    backend.rope(a.qkv.columns(0, q_size + kv_size), config.heads + config.kv_heads,
+                 batch.positions, inv_freq, 1.0F, false);
+    backend.attention(a.attention, a.lse, q, k, v, attention_shape,
+                      Sequences{batch.sequence_begin});
+    if (is_last(layer)) {  // from here on only the rows that predict a target matter
+        backend.gather_rows(a.o_input, a.attention, batch.target_rows);
+        backend.gather_rows(a.residual, a.x, batch.target_rows);
+    }
+}
+
+void Decoder::Impl::forward_mlp(std::size_t layer) {
+    const LayerWeights& w = weights.layers[layer];
+    const LayerActivations& a = activations.layers[layer];
+    const RowSet& rows = rows_after_attention(layer);
+    backend.linear(a.x_mid, a.o_input, w.o.weight, w.o.bias, false);
+    lora(layer, Linear::o, rows, a.x_mid, a.o_input);
+    backend.rms_norm(a.h_mlp, a.x_mid, a.residual, w.mlp_norm,
+                     static_cast<float>(config.rms_norm_eps));
+    backend.linear(a.gate_up, a.h_mlp, w.gate_up.weight, w.gate_up.bias, false);
+    const TensorView gate = a.gate_up.columns(0, config.intermediate_size);
+    const TensorView up = a.gate_up.columns(config.intermediate_size, config.intermediate_size);
+    lora(layer, Linear::gate, rows, gate, a.h_mlp);
+    lora(layer, Linear::up, rows, up, a.h_mlp);
+    backend.swiglu(a.act, gate, up);
+    backend.linear(a.out, a.act, w.down.weight, w.down.bias, false);
+    lora(layer, Linear::down, rows, a.out, a.act);
+}
+
+void Decoder::Impl::lora(std::size_t layer, Linear linear, const RowSet& rows, TensorView y,
+                         TensorView x) {
+    const int module = adapters.module(static_cast<std::int64_t>(layer), linear);
+    if (module < 0 || slots_.empty()) return;
+    backend.lora(y, activations.layers[layer].s[static_cast<std::size_t>(linear)], x,
+                 Slots{rows.slot_begin}, factors(module), dropout(module, rows));
+}
+
+std::span<const LoraSlot> Decoder::Impl::factors(int module) {
+    const Module& spans = layout.modules[static_cast<std::size_t>(module)];
+    const Span& a = spans.spans[0];
+    const Span& b = spans.spans[1];
+    factors_.clear();
+    for (const AdapterSlot& slot : slots_) {
+        const bool train = pass_ == Pass::train;
+        factors_.push_back({.a = slot.x + a.offset,
+                            .b = slot.x + b.offset,
+                            .da = train ? slot.gradient + a.offset : nullptr,
+                            .db = train ? slot.gradient + b.offset : nullptr,
+                            .rank = a.rows,
+                            .scale = static_cast<float>(slot.scale)});
+    }
+    return factors_;
+}
+
+Dropout Decoder::Impl::dropout(int module, const RowSet& rows) const {
+    const double p = pass_ == Pass::train ? slots_.front().dropout : 0;
+    return {.p = static_cast<float>(p),
+            .module = static_cast<std::uint32_t>(module),
+            .slot_key = slot_keys_,
+            .row_counter = rows.counter};
+}
+
+}  // namespace fedit

@@ -1,0 +1,90 @@
+// model/decoder_impl.h: the decoder's state and its passes.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "fedit/model/decoder.h"
+#include "model/activations.h"
+
+namespace fedit {
+
+/// What depends on a row, for all rows or for the rows that predict a target.
+struct RowSet {
+    std::span<const std::int64_t> slot_begin;
+    std::span<const std::int64_t> counter;
+};
+
+/// The four places of a layer where adapters sit, from the bottom.
+enum class Stage : std::uint8_t { qkv, o, gate_up, down };
+inline constexpr std::int64_t stage_count = 4;
+
+struct Decoder::Impl {
+    Impl(const ModelConfig& model_config, const Weights& model_weights,
+         const Layout& adapter_layout, Backend& compute);
+
+    std::size_t activation_bytes(const PassSize& size, Pass pass) const;
+    void reserve(const PassSize& size, Pass pass);
+
+    /// Runs all layers; leaves the normalised target rows in activations.y.
+    void forward(const PackedBatch& batch, std::span<const AdapterSlot> adapter_slots, Pass pass);
+    /// Adds the adapters' gradients, given the gradient of activations.y in activations.dh.
+    void backward(const PackedBatch& batch);
+
+    const ModelConfig& config;
+    const Weights& weights;
+    const Layout& layout;
+    Backend& backend;
+    AttentionShape attention_shape;
+    std::vector<float> inv_freq;
+    AdapterMap adapters;
+    std::vector<std::int64_t> ranks;  ///< of each module
+    /// layer * stage_count + stage of the lowest adapter: nothing below it needs a gradient.
+    std::int64_t lowest;
+
+    DeviceBuffer arena;
+    Activations activations;
+
+private:
+    ActivationPlan plan() const;
+    void begin(const PackedBatch& batch, std::span<const AdapterSlot> adapter_slots, Pass pass);
+    void check_batch(const PackedBatch& batch) const;
+    void check_slots(const PackedBatch& batch, Pass pass) const;
+
+    void forward_attention(std::size_t layer, const PackedBatch& batch);
+    void forward_mlp(std::size_t layer);
+    void backward_mlp(std::size_t layer, TensorView dx);
+    void backward_attention(std::size_t layer, const PackedBatch& batch);
+    void backward_o(std::size_t layer, const PackedBatch& batch);
+
+    /// Whether something below this stage trains, so that the stage must pass its gradient on.
+    bool passes_gradient(std::size_t layer, Stage stage) const {
+        return static_cast<std::int64_t>(layer) * stage_count + static_cast<std::int64_t>(stage) >
+               lowest;
+    }
+    bool is_last(std::size_t layer) const { return layer + 1 == weights.layers.size(); }
+    const RowSet& rows_after_attention(std::size_t layer) const {
+        return is_last(layer) ? top_rows_ : all_rows_;
+    }
+
+    /// y += the adapter's part of a linear layer, if the layer has an adapter.
+    void lora(std::size_t layer, Linear linear, const RowSet& rows, TensorView y, TensorView x);
+    /// dx += the adapter's part, unless dx.data is null; adds the adapter's gradients.
+    void lora_backward(std::size_t layer, Linear linear, const RowSet& rows, TensorView dx,
+                       TensorView dy, TensorView x);
+    /// This module's factors in each slot.
+    std::span<const LoraSlot> factors(int module);
+    Dropout dropout(int module, const RowSet& rows) const;
+
+    // Of the current pass.
+    std::span<const AdapterSlot> slots_;
+    Pass pass_ = Pass::evaluate;
+    RowSet all_rows_, top_rows_;
+    std::vector<std::int64_t> top_slot_begin_, top_counter_;
+    std::vector<std::uint64_t> slot_keys_;
+    std::vector<LoraSlot> factors_;
+};
+
+}  // namespace fedit

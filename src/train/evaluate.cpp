@@ -1,0 +1,53 @@
+// train/evaluate.cpp: losses of records, in fixed batches.
+#include <algorithm>
+
+#include "fedit/train/batch.h"
+#include "fedit/train/local_trainer.h"
+
+namespace fedit {
+
+namespace {
+
+/// Adds each target's loss to the record whose sequence holds its row.
+void add_by_sequence(const PackedBatch& batch, std::span<const std::int64_t> which,
+                     std::int64_t first, std::span<const double> loss, EvaluationSums& sums) {
+    std::size_t sequence = 0;
+    for (std::size_t i = 0; i < loss.size(); ++i) {
+        while (batch.target_rows[i] >= batch.sequence_begin[sequence + 1]) ++sequence;
+        sums.loss[static_cast<std::size_t>(which[sequence] - first)] += loss[i];
+    }
+}
+
+}  // namespace
+
+EvaluationSums evaluate_records(Decoder& decoder, Backend& backend, const EncodedRecords& records,
+                                std::int64_t first, std::int64_t last, std::span<const float> x,
+                                double lora_scale, int batch_size) {
+    EvaluationSums sums;
+    sums.loss.assign(static_cast<std::size_t>(last - first), 0.0);
+    sums.targets.assign(records.targets.begin() + first, records.targets.begin() + last);
+
+    DeviceBuffer adapter;
+    std::vector<AdapterSlot> slots;
+    if (!x.empty()) {
+        adapter = DeviceBuffer(backend, x.size_bytes());
+        backend.upload(adapter.data(), std::as_bytes(x));
+        slots.push_back({.x = adapter.floats(), .scale = lora_scale});
+    }
+    std::vector<double> loss;
+    for (std::int64_t begin = first; begin < last;) {
+        const std::int64_t end = std::min(last, (begin / batch_size + 1) * batch_size);
+        std::vector<std::int64_t> which;
+        for (std::int64_t record = begin; record < end; ++record) {
+            if (records.targets[static_cast<std::size_t>(record)] > 0) which.push_back(record);
+        }
+        const PackedBatch batch = pack(records, which, 0, 1);
+        loss.resize(batch.targets.size());
+        decoder.evaluate(batch, slots, loss);
+        add_by_sequence(batch, which, first, loss, sums);
+        begin = end;
+    }
+    return sums;
+}
+
+}  // namespace fedit
