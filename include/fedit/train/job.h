@@ -35,10 +35,11 @@ struct OptimizerState {
 };
 
 struct TrainStats {
-    std::int64_t records = 0;              ///< records with a target
-    std::int64_t tokens = 0;               ///< tokens passed, all steps
-    std::int64_t labelled = 0;             ///< targets passed, all steps
-    std::int64_t steps = 0;                ///< optimizer steps done
+    std::int64_t records = 0;          ///< records with a target
+    std::int64_t tokens = 0;           ///< tokens passed, all steps
+    std::int64_t labelled = 0;         ///< targets passed, all steps
+    std::int64_t steps = 0;            ///< optimizer steps done
+    std::int64_t skipped_batches = 0;  ///< batches without a target: none, such records never train
     double loss_first = 0, loss_last = 0;  ///< mean loss of the first and last step's batch
     double loss_sum = 0;                   ///< over steps of the batch's mean loss
     double gradient_norm = 0;              ///< of the last step, before clipping
