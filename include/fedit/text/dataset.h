@@ -16,7 +16,7 @@ namespace fedit {
 /// One instruction record, or one that comes already tokenised (then the texts are empty).
 struct Record {
     std::string instruction, input, response;
-    std::string category;  ///< empty if the file has none
+    std::string category;                         ///< empty if the file has none
     std::vector<std::int32_t> input_ids, labels;  ///< already tokenised: labels -1 where none
     bool tokenised() const { return !input_ids.empty(); }
 };
@@ -45,10 +45,10 @@ struct EncodeOptions {
 /// from t - 1, or -1. A record's first label is never a target.
 struct EncodedRecords {
     std::vector<std::int32_t> tokens, labels;
-    std::vector<std::int64_t> begin{0};     ///< size() + 1 offsets
-    std::vector<std::int64_t> targets;      ///< labelled targets of each record; 0: trains nothing
-    std::vector<std::int32_t> category;     ///< index into `categories`, one a record
-    std::vector<std::string> categories;    ///< names, in order of first appearance
+    std::vector<std::int64_t> begin{0};   ///< size() + 1 offsets
+    std::vector<std::int64_t> targets;    ///< labelled targets of each record; 0: trains nothing
+    std::vector<std::int32_t> category;   ///< index into `categories`, one a record
+    std::vector<std::string> categories;  ///< names, in order of first appearance
     std::int64_t size() const { return static_cast<std::int64_t>(begin.size()) - 1; }
     std::int64_t length(std::int64_t record) const { return begin[record + 1] - begin[record]; }
     std::int64_t records_with_target() const;

@@ -16,8 +16,13 @@ namespace fedit {
 /// Whether the template of tokenizer.json (BOS before, perhaps EOS after) is applied.
 enum class SpecialTokens { none, add };
 
-/// Ids and, for each, the byte of the input where the token's own text begins (0 for tokens that the
-/// template adds in front, the text's length for those it adds behind).
+/// Whether decoded text shows special tokens.
+enum class SpecialText { skip, keep };
+
+/// Ids and, for each, the byte of the input where the token's own text begins (0 for tokens that
+/// the template adds in front, the text's length for those it adds behind). A prefix that the
+/// tokenizer puts before a text begins where the text does; all byte tokens of a character begin
+/// with it.
 struct Encoding {
     std::vector<std::int32_t> ids;
     std::vector<std::uint32_t> begins;
@@ -35,8 +40,9 @@ public:
 
     /// Throws InputError if `text` is not valid UTF-8.
     Encoding encode(std::string_view text, SpecialTokens special) const;
-    /// Special tokens are left out of the text.
-    std::string decode(std::span<const std::int32_t> ids) const;
+    /// Ids that no token has give no text. Byte tokens that are no UTF-8 give U+FFFD, one a byte.
+    std::string decode(std::span<const std::int32_t> ids,
+                       SpecialText special = SpecialText::skip) const;
 
     std::int64_t vocab_size() const;  ///< largest id + 1
     std::optional<std::int32_t> bos() const;
