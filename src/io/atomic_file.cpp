@@ -8,12 +8,12 @@
 
 #include <array>
 #include <cerrno>
-#include <cstdio>
 #include <optional>
 #include <system_error>
 
 #include "io/file_descriptor.h"
 #include "io/io_error.h"
+#include "io/replace_folder.h"
 
 namespace fedit {
 namespace {
@@ -21,7 +21,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view temporary_mark = ".fedit-tmp.";
-constexpr std::string_view aside_mark = ".fedit-old";
 constexpr int names_tried = 10'000;
 
 fs::path folder_of(const fs::path& path) {
@@ -32,11 +31,6 @@ fs::path folder_of(const fs::path& path) {
 fs::path temporary_name(const fs::path& path, int attempt) {
     return folder_of(path) / ("." + path.filename().string() + std::string(temporary_mark) +
                               std::to_string(::getpid()) + "." + std::to_string(attempt));
-}
-
-/// ".NAME.fedit-old": where an old folder lies while it cannot be exchanged in one step.
-fs::path aside_name(const fs::path& folder) {
-    return folder_of(folder) / ("." + folder.filename().string() + std::string(aside_mark));
 }
 
 /// Makes something under a temporary name that is not taken. `make` returns 0 or an errno.
@@ -108,41 +102,12 @@ void rename_over(const fs::path& from, const fs::path& to) {
     }
 }
 
-/// Puts the folder `fresh` at `folder`. Afterwards the old folder, if there was one, lies under the
-/// name that is returned.
-std::optional<fs::path> replace_folder(const fs::path& fresh, const fs::path& folder) {
-    if (::renameat2(AT_FDCWD, fresh.c_str(), AT_FDCWD, folder.c_str(), RENAME_EXCHANGE) == 0) {
-        return fresh;
-    }
-    if (errno == ENOENT) {
-        rename_over(fresh, folder);
-        return std::nullopt;
-    }
-    if (errno != EINVAL && errno != ENOSYS)
-        throw make_io_error(errno, "replace the folder", folder);
-    // No exchange on this file system: between the two renames the old folder lies aside, whole,
-    // and remove_leftovers puts it back if we are killed there.
-    const fs::path aside = aside_name(folder);
-    std::error_code ignored;
-    fs::remove_all(aside, ignored);
-    rename_over(folder, aside);
-    rename_over(fresh, folder);
-    return aside;
-}
-
-/// An exchange would silently replace a file or a symlink too.
-void refuse_what_is_no_folder(const fs::path& path) {
-    std::error_code ignored;
-    const fs::file_status status = fs::symlink_status(path, ignored);
-    if (fs::exists(status) && !fs::is_directory(status)) {
-        throw make_io_error(ENOTDIR, "replace the folder", path);
-    }
-}
-
-/// The folder that `name` is the aside name of, or nothing.
-std::optional<std::string> folder_of_aside(std::string_view name) {
-    if (!name.starts_with('.') || !name.ends_with(aside_mark)) return std::nullopt;
-    return std::string(name.substr(1, name.size() - 1 - aside_mark.size()));
+/// A member's name must not lead out of its folder.
+void require_plain_name(const std::string& name, const fs::path& folder) {
+    if (!name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos) return;
+    throw RunError({.what = "\"" + name + "\" is no name of a file in a folder",
+                    .where = folder.string(),
+                    .remedy = "this is a mistake in fedit: please report it"});
 }
 
 bool is_temporary(std::string_view name) {
@@ -189,8 +154,8 @@ void AtomicFile::write(const fs::path& path, std::string_view text) const {
     write(path, std::as_bytes(std::span(text)));
 }
 
-void AtomicFile::write_folder(const fs::path& folder, std::span<const Member> members) const {
-    refuse_what_is_no_folder(folder);
+void AtomicFile::write_folder(const fs::path& named, std::span<const Member> members) const {
+    const fs::path folder = named.has_filename() ? named : named.parent_path();  // "a/b/" is "a/b"
     reach(WritePoint::start, folder);
     create_synced_folders(folder_of(folder));
     const fs::path temporary = create_temporary(
@@ -199,6 +164,7 @@ void AtomicFile::write_folder(const fs::path& folder, std::span<const Member> me
     reach(WritePoint::created, folder);
     std::vector<FileDescriptor> files;
     for (const Member& member : members) {
+        require_plain_name(member.name, folder);
         files.push_back(create_file(temporary / member.name));
         if (!files.back().is_open())
             throw make_io_error(errno, "create the file", folder / member.name);

@@ -18,7 +18,8 @@ enum class WritePoint : int { start, created, written, synced, renamed, folder_s
 
 std::string_view to_string(WritePoint point);
 
-/// Called as each point is reached. The default does nothing.
+/// Called as each point is reached, with the final path; the temporary lies beside it. The default
+/// does nothing.
 using WriteHook = std::function<void(WritePoint, const std::filesystem::path&)>;
 
 /// Writes files atomically. Cheap to copy.
@@ -28,11 +29,14 @@ public:
 
     /// Writes `bytes` to `path`; parent folders are created (and synced). On failure the temporary
     /// file is removed, `path` is as it was, and IoError names the file, the cause and the remedy.
+    /// Only a failure after the rename (the folder cannot be synced) leaves the new file, whole.
     void write(const std::filesystem::path& path, std::span<const std::byte> bytes) const;
     void write(const std::filesystem::path& path, std::string_view text) const;
 
     /// Writes all files into a temporary folder beside `folder`, syncs, and renames it into place.
-    /// An existing `folder` is replaced (moved aside first, then removed).
+    /// An existing `folder` is exchanged with it in one step, then removed; where the file system
+    /// cannot exchange, it is moved aside first, and `remove_leftovers` puts it back after a kill.
+    /// A member's name has no folder. Errors as for `write`.
     struct Member {
         std::string name;
         std::vector<std::byte> bytes;
@@ -42,7 +46,8 @@ public:
     /// Points the symlink `link` to `target` (relative), by rename.
     void point(const std::filesystem::path& link, const std::filesystem::path& target) const;
 
-    /// Removes files that a killed writer left in `folder` (names of our temporary form only).
+    /// Removes what a killed writer left in `folder` (names of our temporary form only), or puts an
+    /// old folder back whose new one never arrived. Call it only where no other writer can be.
     static void remove_leftovers(const std::filesystem::path& folder);
 
 private:
@@ -50,7 +55,8 @@ private:
     WriteHook hook_;
 };
 
-/// Reads a whole file. IoError names the file; `limit` guards against absurd sizes.
+/// Reads a whole file. InputError if it is absent, unreadable, no regular file, or above `limit`
+/// bytes; IoError if reading fails. Both name the file.
 std::vector<std::byte> read_file(const std::filesystem::path& path,
                                  std::size_t limit = std::size_t{1} << 40);
 std::string read_text_file(const std::filesystem::path& path);

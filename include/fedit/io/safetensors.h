@@ -62,6 +62,7 @@ public:
     /// Converts f32, f16 or bf16 (f64 is refused) to floats; `out` has tensor(name).elements().
     void read_floats(const std::string& name, std::span<float> out) const;
     std::vector<float> read_floats(const std::string& name) const;
+    /// Reads i32, or i64 whose values fit.
     std::vector<std::int32_t> read_int32(const std::string& name) const;
 
 private:
