@@ -8,12 +8,12 @@
 #include <charconv>
 #include <cmath>
 #include <iomanip>
-#include <numeric>
 #include <optional>
 #include <set>
 #include <sstream>
 
 #include "fedit/core/error.h"
+#include "fedit/core/similar.h"
 
 namespace fedit {
 namespace {
@@ -26,26 +26,10 @@ std::string_view trim(std::string_view text) {
     return text.substr(begin, text.find_last_not_of(blanks) - begin + 1);
 }
 
-/// Levenshtein's distance: insertions, deletions and substitutions.
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-    std::vector<std::size_t> row(b.size() + 1);
-    std::iota(row.begin(), row.end(), std::size_t{0});
-    for (std::size_t i = 0; i < a.size(); ++i) {
-        std::size_t diagonal = row[0];
-        row[0] = i + 1;
-        for (std::size_t j = 0; j < b.size(); ++j) {
-            const std::size_t substituted = diagonal + (a[i] == b[j] ? 0 : 1);
-            diagonal = row[j + 1];
-            row[j + 1] = std::min({substituted, row[j] + 1, row[j + 1] + 1});
-        }
-    }
-    return row.back();
-}
-
-std::vector<std::string_view> linear_names() {
-    std::vector<std::string_view> names;
+std::vector<std::string> linear_names() {
+    std::vector<std::string> names;
     for (std::size_t i = 0; i < linear_count; ++i)
-        names.push_back(to_string(static_cast<Linear>(i)));
+        names.emplace_back(to_string(static_cast<Linear>(i)));
     return names;
 }
 
@@ -120,7 +104,7 @@ bool assign(Config& config, const Option& option, std::string_view text) {
 
 void check_targets(const Config& config, std::vector<Fault>& faults) {
     const std::vector<std::string> targets = split_list(config.lora_target_modules);
-    const std::vector<std::string_view> names = linear_names();
+    const std::vector<std::string> names = linear_names();
     const auto add = [&](std::string what, std::string remedy) {
         faults.push_back({std::move(what),
                           fmt::format("--lora-target-modules {}", config.lora_target_modules),
@@ -136,8 +120,8 @@ void check_targets(const Config& config, std::vector<Fault>& faults) {
         if (target == "all-linear") {
             add("all-linear stands beside single layers", "give all-linear alone, or the layers");
         } else if (std::find(names.begin(), names.end(), target) == names.end()) {
-            add(fmt::format("a model has no linear layer \"{}\"; did you mean {}?", target,
-                            nearest_name(target, names)),
+            add(fmt::format("a model has no linear layer \"{}\"{}", target,
+                            suggestion(target, names)),
                 remedy);
         }
     }
@@ -212,8 +196,8 @@ Fault unknown_name(std::string_view name, Command command, std::string where) {
             .remedy = fmt::format("remove the line; fedit {} --help lists its options",
                                   to_string(command))};
     }
-    return {.what = fmt::format("there is no option \"{}\"; did you mean \"{}\"?", name,
-                                nearest_option(name, command)),
+    return {.what = fmt::format("there is no option \"{}\"{}", name,
+                                suggestion(name, option_names(command))),
             .where = std::move(where),
             .remedy = fmt::format("fedit {} --help lists all options", to_string(command))};
 }
@@ -342,32 +326,32 @@ void apply_ini(Config& config, Command command, std::string_view text, const std
     IniReader(config, command, source).read(text);
 }
 
-std::string nearest_name(std::string_view name, std::span<const std::string_view> names) {
-    std::string wanted(name);
-    std::replace(wanted.begin(), wanted.end(), '_', '-');
-    const auto distance = [&](std::string_view candidate) {
-        std::string spelled(candidate);
-        std::replace(spelled.begin(), spelled.end(), '_', '-');
-        const bool begins = !wanted.empty() && spelled.starts_with(wanted);
-        return std::pair(begins ? 0 : 1, edit_distance(wanted, spelled));
-    };
-    return std::string(*std::min_element(
-        names.begin(), names.end(), [&](auto a, auto b) { return distance(a) < distance(b); }));
+std::vector<std::string> option_names(Command command) {
+    std::vector<std::string> names;
+    for (const Option& option : option_table()) {
+        if (belongs_to(option, command)) names.emplace_back(option.name);
+    }
+    return names;
 }
 
-std::string nearest_option(std::string_view name, Command command) {
-    std::vector<std::string_view> names;
-    for (const Option& option : option_table()) {
-        if (belongs_to(option, command)) names.push_back(option.name);
+std::string suggestion(std::string_view name, std::span<const std::string> known,
+                       std::string_view prefix) {
+    std::string wanted(name);
+    if (!known.empty() && known.front().find('_') == std::string::npos) {
+        std::replace(wanted.begin(), wanted.end(), '_', '-');
     }
-    return nearest_name(name, names);
+    std::vector<std::string> near = similar_names(wanted, known, 1);
+    for (const std::string& candidate : known) {
+        const bool part = !wanted.empty() && candidate.find(wanted) != std::string::npos;
+        if (near.empty() && part) near.push_back(candidate);
+    }
+    return near.empty() ? "" : fmt::format("; did you mean {}{}?", prefix, near.front());
 }
 
 LoraConfig lora_config(const Config& config) {
     std::vector<std::string> targets = split_list(config.lora_target_modules);
     if (targets == std::vector<std::string>{"all-linear"}) {
-        const std::vector<std::string_view> names = linear_names();
-        targets.assign(names.begin(), names.end());
+        targets = linear_names();
     }
     return {.r = static_cast<int>(config.lora_r),
             .alpha = config.lora_alpha,

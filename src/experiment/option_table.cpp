@@ -85,9 +85,9 @@ void add_input(Table& table) {
 
 void add_federation(Table& table) {
     table.begin(OptionGroup::federation);
-    table.number("num-clients", &Config::num_clients, identity, train, "N", 1, 1e6,
-                 "Simulated clients. Any number of ranks shares them out; who computes a client "
-                 "changes no bit of the result.");
+    table.number("num-clients", &Config::num_clients, identity, train, "N", 0, 1e6,
+                 "Simulated clients; 0: as many as --data has client files, else 10. Any number "
+                 "of ranks shares them out; who computes a client changes no bit of the result.");
     table.number("client-fraction", &Config::client_fraction, identity, train, "F", 1e-9, 1,
                  "Share of the clients sampled each round: max(1, round(F x clients)), without "
                  "replacement.");

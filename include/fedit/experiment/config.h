@@ -25,7 +25,7 @@ struct Config {
     std::string model, data, eval_data, init_adapter, adapter, prompt_template, tokenizer, input;
     std::string model_config;
     // federation
-    std::int64_t num_clients = 10, rounds = 10;
+    std::int64_t num_clients = 0, rounds = 10;
     double client_fraction = 1;
     std::string partition = "auto";
     double alpha = 0.5;
@@ -138,11 +138,12 @@ std::string to_ini(const Config& config, Command command);
 /// repeated names, unknown names (with the nearest known one) and bad values, all at once.
 void apply_ini(Config& config, Command command, std::string_view text, const std::string& source);
 
-/// The name nearest to `name` among a command's options.
-std::string nearest_option(std::string_view name, Command command);
-/// The one of `names` (not empty) nearest to `name`: one that begins with it, else by edit
-/// distance; _ counts as -.
-std::string nearest_name(std::string_view name, std::span<const std::string_view> names);
+/// The names of a command's options, in the order of --help.
+std::vector<std::string> option_names(Command command);
+/// For the end of a message about an unknown name: "; did you mean PREFIXname?" with the known name
+/// that is spelled alike or contains it, or nothing.
+std::string suggestion(std::string_view name, std::span<const std::string> known,
+                       std::string_view prefix = "");
 
 /// Typed settings taken from a checked config.
 LocalConfig local_config(const Config& config);

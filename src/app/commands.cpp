@@ -1,0 +1,134 @@
+// app/commands.cpp: the list of sub-commands, and the way from a command's name to its function.
+#include "app/commands.h"
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include "fedit/core/error.h"
+
+namespace fedit {
+namespace {
+
+constexpr std::array commands{
+    CommandInfo{
+        .command = Command::train,
+        .summary = "the main job: federated training of LoRA adapters over a frozen base model",
+        .usage = "[mpirun -n RANKS | srun --mpi=pmix] fedit train --model FOLDER --data PATH "
+                 "--output FOLDER [options]",
+        .description =
+            "Each rank trains simulated clients, one at a time; after each round the clients' "
+            "adapters are averaged by records. The output folder then holds run.h5 (the log), "
+            "checkpoints, an adapter that PEFT loads, and config.ini. Killed or stopped, the same "
+            "command goes on from the newest checkpoint, on any number of ranks, and ends with the "
+            "same bits. --dry-run says beforehand what a run will take.",
+        .example =
+            "mpirun --bind-to none -n 2 fedit train --model models/llama --data records.jsonl "
+            "--num-clients 10 --client-fraction 0.5 --rounds 5 --output runs/first"},
+    CommandInfo{
+        .command = Command::evaluate,
+        .summary = "loss and perplexity on held-out records, by category, of base or adapter",
+        .usage = "[mpirun -n RANKS] fedit evaluate --model FOLDER --data PATH [--adapter FOLDER] "
+                 "[options]",
+        .description =
+            "The loss is the sum of cross-entropies over the labelled tokens divided by their "
+            "number; records whose prompt leaves no labelled token are counted apart. The bits are "
+            "the same on any number of ranks.",
+        .example = "fedit evaluate --model models/llama --adapter runs/first/adapter --data "
+                   "global_test.json --output-format json"},
+    CommandInfo{.command = Command::tokenize,
+                .summary = "token ids of texts",
+                .usage = "fedit tokenize --tokenizer FOLDER --input FILE.jsonl [options]",
+                .description =
+                    "Reads one JSON string a line. As text it prints each token with the byte it "
+                    "begins at; as json one {\"ids\": [...]} a line.",
+                .example = "echo '\"Hello world\"' | fedit tokenize --tokenizer models/llama "
+                           "--input - --output-format json"},
+    CommandInfo{
+        .command = Command::init,
+        .summary = "a new model folder with random weights",
+        .usage = "fedit init --model-config FILE --output FOLDER [--seed N]",
+        .description =
+            "Writes config.json and model.safetensors: weights normal with the config's "
+            "initializer_range, norms 1, biases 0; a pure function of config and seed. A folder "
+            "that holds anything is never overwritten.",
+        .example =
+            "fedit init --model-config data/model/config.json --seed 1 --output models/tiny"},
+    CommandInfo{.command = Command::inspect,
+                .summary = "what a run, checkpoint, model or adapter holds",
+                .usage = "fedit inspect PATH [--output-format json]",
+                .description =
+                    "Tells what PATH is (the folder of a run, run.h5, a checkpoint or another "
+                    "HDF5 file of ours, a model folder, a PEFT folder, a safetensors file) and "
+                    "prints it for reading. Files of ours are checked against their SHA-256 first.",
+                .example = "fedit inspect runs/first"},
+    CommandInfo{
+        .command = Command::bench,
+        .summary = "tokens a second of local training, and share of this machine's product rate",
+        .usage = "fedit bench --model-config FILE | --model FOLDER [--data FILE] [options]",
+        .description =
+            "Times one client's optimizer steps on the same batch of records again and again, "
+            "after one step to warm up. FLOP are counted as 4 x (layer weights x tokens + "
+            "vocabulary x hidden size x labelled tokens) a step: forward and the gradient of the "
+            "activations, since the base is frozen.",
+        .example = "fedit bench --model-config config.json --batch-size 64 --lora-target-modules "
+                   "all-linear --steps 3 --output-format json"},
+    CommandInfo{.command = Command::doctor,
+                .summary = "what this machine offers, and what stands in the way of a run",
+                .usage = "[mpirun -n RANKS | srun --mpi=pmix] fedit doctor [--measure]",
+                .description =
+                    "Prints processors, memory, MPI, shared memory and devices as the ranks of "
+                    "this very launch see them, and names what would slow or stop a run, with "
+                    "the remedy.",
+                .example = "mpirun -n 2 fedit doctor --measure"},
+};
+
+}  // namespace
+
+std::span<const CommandInfo> command_table() {
+    return commands;
+}
+
+const CommandInfo& command_info(Command command) {
+    for (const CommandInfo& info : commands) {
+        if (info.command == command) return info;
+    }
+    throw RunError({.what = "a command is missing from the table of commands",
+                    .where = std::string(to_string(command)),
+                    .remedy = "report this"});
+}
+
+ExitCode run_command(const Context& context, Command command, const Config& config) {
+    switch (command) {
+        case Command::train:
+            return run_training(context, config);
+        case Command::evaluate:
+            return run_evaluate(context, config);
+        case Command::tokenize:
+            return run_tokenize(context, config);
+        case Command::init:
+            return run_init(context, config);
+        case Command::inspect:
+            return run_inspect(context, config);
+        case Command::bench:
+            return run_bench(context, config);
+        case Command::doctor:
+            return run_doctor(context, config);
+    }
+    return ExitCode::failure;
+}
+
+void print_result(const Communicator& comm, std::string_view text) {
+    if (comm.rank() != 0) return;
+    const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
+    if (!written || std::fflush(stdout) != 0) {
+        const int error = errno;
+        throw IoError(error,
+                      {.what = std::string("cannot write the result: ") + std::strerror(error),
+                       .where = "standard output",
+                       .remedy = "check the disk or the program that reads the pipe"});
+    }
+}
+
+}  // namespace fedit

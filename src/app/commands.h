@@ -1,0 +1,47 @@
+// app/commands.h: the sub-commands, one function each, and how --help describes them.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "fedit/core/error.h"
+#include "fedit/experiment/config.h"
+#include "fedit/experiment/experiment.h"
+
+namespace fedit {
+
+/// How --help introduces a command.
+struct CommandInfo {
+    Command command{};
+    std::string_view summary;      ///< half a line, for the list of commands
+    std::string_view usage;        ///< what follows "usage: "
+    std::string_view description;  ///< what it does, in and out
+    std::string_view example;      ///< a command line that can be typed
+};
+
+/// All commands, in the order of --help.
+std::span<const CommandInfo> command_table();
+const CommandInfo& command_info(Command command);
+
+/// Runs a command on checked settings. Collective. Returns done or stopped; throws otherwise.
+ExitCode run_command(const Context& context, Command command, const Config& config);
+
+/// Loss and perplexity of held-out records, by category, for base or base + adapter.
+ExitCode run_evaluate(const Context& context, const Config& config);
+/// Token ids of texts, one JSON string a line.
+ExitCode run_tokenize(const Context& context, const Config& config);
+/// A new model folder with random weights.
+ExitCode run_init(const Context& context, const Config& config);
+/// What a run, a file of ours, a model or an adapter is.
+ExitCode run_inspect(const Context& context, const Config& config);
+/// Tokens a second of one client's local training on this machine.
+ExitCode run_bench(const Context& context, const Config& config);
+/// What this machine offers, and what stands in the way of a run.
+ExitCode run_doctor(const Context& context, const Config& config);
+
+/// Prints a command's result on standard output, rank 0 only. IoError if it cannot be written: a
+/// program that reads it must not take a part for the whole.
+void print_result(const Communicator& comm, std::string_view text);
+
+}  // namespace fedit

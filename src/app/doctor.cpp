@@ -1,0 +1,202 @@
+// app/doctor.cpp: `fedit doctor`: what the ranks of this launch find on their machines, and what
+// would slow or stop a run.
+#include <fmt/format.h>
+#include <sched.h>
+#include <sys/statvfs.h>
+
+#include <fstream>
+#include <optional>
+#include <sstream>
+#include <thread>
+#include <vector>
+
+#include "app/commands.h"
+#include "app/environment.h"
+#include "fedit/core/build_info.h"
+#include "fedit/core/error.h"
+#include "fedit/core/progress.h"
+#include "fedit/io/json.h"
+#include "fedit/tensor/backend.h"
+#include "fedit/tensor/machine_rate.h"
+
+namespace fedit {
+namespace {
+
+constexpr std::int64_t small_shared_memory = std::int64_t{1} << 30;
+
+/// What one rank sees.
+struct RankView {
+    std::int64_t node = 0;          ///< rank here of the node's first rank
+    std::int64_t usable_cores = 0;  ///< in this rank's affinity mask
+    std::int64_t machine_cores = 0;
+    std::int64_t memory = 0, memory_free = 0;  ///< bytes
+    std::int64_t shared_free = 0;              ///< bytes free in /dev/shm
+};
+
+std::int64_t usable_cores() {
+    cpu_set_t mask;
+    CPU_ZERO(&mask);
+    return sched_getaffinity(0, sizeof(mask), &mask) == 0 ? CPU_COUNT(&mask) : 0;
+}
+
+/// A line of /proc/meminfo, in bytes; 0 if it is not there.
+std::int64_t meminfo(const std::string& name) {
+    std::ifstream in("/proc/meminfo");
+    for (std::string line; std::getline(in, line);) {
+        std::istringstream fields(line);
+        std::string key;
+        std::int64_t kibibytes = 0;
+        if (fields >> key >> kibibytes && key == name + ":") return kibibytes * 1024;
+    }
+    return 0;
+}
+
+std::int64_t free_bytes(const char* folder) {
+    struct statvfs stat {};
+    if (statvfs(folder, &stat) != 0) return 0;
+    return static_cast<std::int64_t>(stat.f_bavail) * static_cast<std::int64_t>(stat.f_frsize);
+}
+
+RankView look(const Communicator& comm, const Communicator& node) {
+    RankView view;
+    std::string first = std::to_string(comm.rank());
+    node.broadcast(first, 0);
+    view.node = std::stoll(first);
+    view.usable_cores = usable_cores();
+    view.machine_cores = std::thread::hardware_concurrency();
+    view.memory = meminfo("MemTotal");
+    view.memory_free = meminfo("MemAvailable");
+    view.shared_free = free_bytes("/dev/shm");
+    return view;
+}
+
+/// What all ranks see together, and what rank 0 measured.
+struct Findings {
+    std::vector<RankView> ranks;
+    std::int64_t nodes = 0;
+    DeviceInfo cpu;
+    std::string cuda;                    ///< empty: there; else why not
+    std::optional<double> product_rate;  ///< FLOP/s, fp32
+    std::vector<std::string> advice;
+};
+
+std::string find_cuda() {
+    try {
+        make_cuda_backend(0);
+        return "";
+    } catch (const Error& error) {
+        return error.faults().front().what;
+    }
+}
+
+std::vector<std::string> advise(const Findings& findings, const Environment& environment) {
+    std::vector<std::string> advice;
+    const RankView& first = findings.ranks.front();
+    if (first.usable_cores < first.machine_cores) {
+        const auto ranks = static_cast<std::int64_t>(findings.ranks.size());
+        advice.push_back(
+            fmt::format("each rank may use {} of {} cores (mpirun binds a rank to one core by "
+                        "default): mpirun --bind-to none -n {}, or --map-by slot:PE=CORES",
+                        first.usable_cores, first.machine_cores, ranks));
+    }
+    if (first.shared_free < small_shared_memory) {
+        advice.push_back(fmt::format(
+            "/dev/shm has {} free, and the ranks of a node keep the base model there: enlarge it "
+            "(mount -o remount,size=8G /dev/shm) or export OMPI_MCA_osc_sm_backing_directory=DIR",
+            format_bytes(first.shared_free)));
+    }
+    const auto asked = environment.find("SLURM_CPUS_PER_TASK");
+    if (asked != environment.end() && std::to_string(first.usable_cores) != asked->second) {
+        advice.push_back(fmt::format(
+            "the job asked for {} cores a task and this rank may use {}: srun does not inherit "
+            "--cpus-per-task, so export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK",
+            asked->second, first.usable_cores));
+    }
+    return advice;
+}
+
+std::string to_text(const Findings& findings) {
+    const RankView& first = findings.ranks.front();
+    const BuildInfo build = build_info();
+    std::string text = fmt::format(
+        "fedit      {}, commit {}{}, {}, {}\n"
+        "MPI        {}\n"
+        "ranks      {} on {} node{}\n"
+        "processor  {}, instruction set {}\n"
+        "cores      {} usable by rank 0 of {}\n"
+        "memory     {}, {} available\n"
+        "/dev/shm   {} free\n"
+        "products   {}, bf16 {}\n"
+        "GPU        {}\n",
+        build.version, build.git_commit, build.git_dirty ? " (changed since)" : "", build.compiler,
+        build.build_type, MpiSession::library_version(), findings.ranks.size(), findings.nodes,
+        findings.nodes == 1 ? "" : "s", findings.cpu.model, findings.cpu.instruction_set,
+        first.usable_cores, first.machine_cores, format_bytes(first.memory),
+        format_bytes(first.memory_free), format_bytes(first.shared_free), findings.cpu.libraries,
+        findings.cpu.bf16 ? "fast" : "not fast here: use --dtype fp32",
+        findings.cuda.empty() ? "usable" : findings.cuda);
+    if (findings.product_rate) {
+        text += fmt::format("measured   {:.1f} GFLOP/s in fp32 products with {} thread{}\n",
+                            *findings.product_rate * 1e-9, first.usable_cores,
+                            first.usable_cores == 1 ? "" : "s");
+    }
+    text += findings.advice.empty() ? "\nNothing stands in the way of a run.\n" : "\n";
+    for (const std::string& advice : findings.advice) text += "warning: " + advice + '\n';
+    return text;
+}
+
+std::string to_json(const Findings& findings) {
+    const RankView& first = findings.ranks.front();
+    std::vector<JsonWriter> ranks;
+    for (const RankView& view : findings.ranks) {
+        ranks.emplace_back();
+        ranks.back().set("node", view.node).set("usable_cores", view.usable_cores);
+    }
+    JsonWriter cpu;
+    cpu.set("model", findings.cpu.model)
+        .set("instruction_set", findings.cpu.instruction_set)
+        .set("libraries", findings.cpu.libraries)
+        .set("bf16", findings.cpu.bf16)
+        .set("cores", first.machine_cores);
+    JsonWriter out;
+    out.set("version", build_info().version)
+        .set("git_commit", build_info().git_commit)
+        .set("mpi", MpiSession::library_version())
+        .set("nodes", findings.nodes)
+        .set("ranks", ranks)
+        .set("cpu", cpu)
+        .set("memory_bytes", first.memory)
+        .set("memory_available_bytes", first.memory_free)
+        .set("dev_shm_free_bytes", first.shared_free)
+        .set("cuda", findings.cuda.empty());
+    if (findings.product_rate) out.set("product_flops_per_second", *findings.product_rate);
+    out.set("warnings", findings.advice);
+    return out.text(2) + '\n';
+}
+
+}  // namespace
+
+ExitCode run_doctor(const Context& context, const Config& config) {
+    const Communicator& comm = context.comm;
+    const Communicator node = comm.node();
+    const RankView mine = look(comm, node);
+    const std::vector<Bytes> views = comm.gather(std::as_bytes(std::span(&mine, 1)), 0);
+    const std::int64_t nodes = comm.sum(node.rank() == 0 ? 1 : 0);
+    comm.together("look at the machine", [&] {
+        if (comm.rank() != 0) return;
+        Findings findings;
+        for (const Bytes& view : views) findings.ranks.push_back(ByteReader(view).get<RankView>());
+        findings.nodes = nodes;
+        const auto threads = static_cast<int>(
+            config.threads > 0 ? config.threads : std::max<std::int64_t>(1, mine.usable_cores));
+        const std::unique_ptr<Backend> backend = make_cpu_backend(threads);
+        findings.cpu = backend->info();
+        findings.cuda = find_cuda();
+        if (config.measure) findings.product_rate = measure_product_rate(*backend, Dtype::fp32);
+        findings.advice = advise(findings, context.environment);
+        print_result(comm, config.output_format == "json" ? to_json(findings) : to_text(findings));
+    });
+    return ExitCode::done;
+}
+
+}  // namespace fedit

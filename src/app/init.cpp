@@ -1,0 +1,55 @@
+// app/init.cpp: `fedit init`: a new model folder with random weights.
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <vector>
+
+#include "app/commands.h"
+#include "fedit/core/error.h"
+#include "fedit/core/progress.h"
+#include "fedit/io/json.h"
+#include "fedit/model/hf_folder.h"
+
+namespace fedit {
+namespace {
+
+namespace fs = std::filesystem;
+
+void refuse_to_overwrite(const fs::path& folder) {
+    std::error_code error;
+    const bool taken = fs::exists(folder, error) &&
+                       (!fs::is_directory(folder, error) || !fs::is_empty(folder, error));
+    if (taken || error) {
+        throw InputError({.what = error ? "cannot look into the output folder: " + error.message()
+                                        : "the output folder holds something already",
+                          .where = fmt::format("--output {}", folder.string()),
+                          .remedy = "name a new folder, or remove this one first"});
+    }
+}
+
+void write_model(const Context& context, const Config& config) {
+    refuse_to_overwrite(config.output);
+    const std::vector<std::byte> text = read_file(config.model_config);
+    const ModelConfig model = parse_model_config(Json::parse(
+        {reinterpret_cast<const char*>(text.data()), text.size()}, config.model_config));
+    std::vector<std::byte> weights =
+        make_random_weights(model, static_cast<std::uint64_t>(config.seed));
+    const auto bytes = static_cast<std::int64_t>(weights.size());
+    const std::vector<AtomicFile::Member> members{{"config.json", text},
+                                                  {"model.safetensors", std::move(weights)}};
+    context.files.write_folder(config.output, members);
+    context.log.info(fmt::format("{}: a model of {} parameters ({}), seed {}; fedit inspect {}",
+                                 config.output, model.parameters(), format_bytes(bytes),
+                                 config.seed, config.output));
+}
+
+}  // namespace
+
+ExitCode run_init(const Context& context, const Config& config) {
+    context.comm.together("make a model", [&] {
+        if (context.comm.rank() == 0) write_model(context, config);
+    });
+    return ExitCode::done;
+}
+
+}  // namespace fedit

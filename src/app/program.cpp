@@ -1,0 +1,114 @@
+// app/program.cpp: from the command line to the exit code.
+#include "app/program.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <iostream>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "app/commands.h"
+#include "app/environment.h"
+#include "app/options.h"
+#include "fedit/comm/communicator.h"
+#include "fedit/core/signal.h"
+
+namespace fedit {
+namespace {
+
+int to_int(ExitCode code) {
+    return static_cast<int>(code);
+}
+
+/// One write, so that the lines of several ranks do not mix.
+void print_error(const std::string& text) {
+    std::cerr << "fedit: error: " + text + '\n' << std::flush;
+}
+
+Verbosity verbosity(const Config& config) {
+    return config.verbosity == "quiet"     ? Verbosity::quiet
+           : config.verbosity == "verbose" ? Verbosity::verbose
+                                           : Verbosity::normal;
+}
+
+ProgressStyle progress_style(const Config& config) {
+    if (config.progress == "none" || config.verbosity == "quiet") return ProgressStyle::none;
+    const bool live =
+        config.progress == "live" || (config.progress == "auto" && isatty(STDERR_FILENO) == 1);
+    return live ? ProgressStyle::live_line : ProgressStyle::plain_lines;
+}
+
+ExitCode run_options(const Options& options, const std::vector<std::string>& arguments,
+                     const Communicator& world, const Environment& environment,
+                     const AtomicFile& files) {
+    const StopToken stop;
+    const StopSignals signals(stop, {SIGUSR1, SIGTERM, SIGINT});
+    const Context context{.comm = world,
+                          .log = Log(std::cerr, world.rank(), verbosity(options.config)),
+                          .progress = progress_style(options.config),
+                          .stop = stop,
+                          .files = files,
+                          .arguments = arguments,
+                          .environment = environment};
+    return run_command(context, options.command, options.config);
+}
+
+/// All ranks read the same command line: an error in it is every rank's, and needs no abort.
+int run_ranks(const Communicator& world, const std::vector<std::string>& arguments,
+              const AtomicFile& files) {
+    const Environment environment = launch_environment();
+    Options options;
+    try {
+        world.together("read the command line", [&] {
+            options = parse_options(arguments);
+            if (!options.text) check_launch(environment, world.size());
+            if (options.text) print_result(world, *options.text);
+        });
+    } catch (const Error& error) {
+        if (world.rank() == 0) print_error(error.what());
+        return to_int(error.exit_code());
+    }
+    if (options.text) return to_int(ExitCode::done);
+    return to_int(run_options(options, arguments, world, environment, files));
+}
+
+/// Ends the run with an error: orderly where this process is the whole run, else by abort, since
+/// other ranks may wait for this one.
+int end_with(const MpiSession& mpi, int ranks, ExitCode code, const std::string& message) {
+    if (ranks > 1) mpi.let_root_speak();
+    print_error(message);
+    if (ranks > 1) mpi.abort(to_int(code));
+    return to_int(code);
+}
+
+int run_session(const MpiSession& mpi, const std::vector<std::string>& arguments,
+                const AtomicFile& files) {
+    int ranks = 2;  // until known
+    try {
+        const Communicator world = Communicator::world(mpi);
+        ranks = world.size();
+        return run_ranks(world, arguments, files);
+    } catch (const Error& error) {
+        return end_with(mpi, ranks, error.exit_code(), error.what());
+    } catch (const std::exception& error) {
+        return end_with(mpi, ranks, ExitCode::failure,
+                        fmt::format("unexpected failure: {}", error.what()));
+    }
+}
+
+}  // namespace
+
+int run_program(int argc, char** argv, const AtomicFile& files) {
+    try {
+        const MpiSession mpi(argc, argv);
+        return run_session(mpi, std::vector<std::string>(argv + 1, argv + argc), files);
+    } catch (const Error& error) {  // MPI itself did not start
+        print_error(error.what());
+        return to_int(error.exit_code());
+    }
+}
+
+}  // namespace fedit
