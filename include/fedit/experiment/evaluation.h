@@ -1,5 +1,5 @@
-// experiment/evaluation.h: loss and perplexity on held-out records, by category, the same bits on any
-// number of ranks.
+// experiment/evaluation.h: loss and perplexity on held-out records, by category, the same bits on
+// any number of ranks.
 #pragma once
 
 #include <cstdint>

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "fedit/comm/communicator.h"
+#include "fedit/core/error.h"
 #include "fedit/core/log.h"
 #include "fedit/core/progress.h"
 #include "fedit/core/signal.h"

@@ -20,8 +20,8 @@ struct Machine {
     int threads = 1;
 };
 
-/// Collective over `node`. Throws InputError if the device or dtype is not to be had, or if this rank
-/// may use fewer cores than --threads asks for.
+/// Collective over `node`. Throws InputError if the device or dtype is not to be had, or if this
+/// rank may use fewer cores than --threads asks for.
 Machine choose_machine(const Config& config, const Communicator& node);
 
 /// The frozen base. The node's first rank reads and packs it; all see it.

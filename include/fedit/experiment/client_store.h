@@ -1,0 +1,35 @@
+// experiment/client_store.h: clients of the round in progress on disk: finished ones, so that a
+// kill costs only those in training, and half-trained ones, so that a requested stop costs nothing.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "fedit/experiment/checkpoint.h"
+#include "fedit/io/atomic_file.h"
+#include "fedit/train/local_trainer.h"
+
+namespace fedit {
+
+/// One file a client, written by the rank that trains it, read by whichever rank is given it next.
+/// The folder goes when the round is committed.
+class ClientStore {
+public:
+    /// `tag` names the state that the round started from; files with another tag are not used.
+    ClientStore(AtomicFile files, std::filesystem::path folder, std::string tag)
+        : files_(std::move(files)), folder_(std::move(folder)), tag_(std::move(tag)) {}
+
+    void save(int client, const TrainOutcome& outcome) const;
+    /// Nothing if there is no file of this client, or it is damaged or of another state.
+    std::optional<TrainOutcome> load(int client) const;
+    std::filesystem::path path(int client) const;
+
+private:
+    AtomicFile files_;
+    std::filesystem::path folder_;
+    std::string tag_;
+};
+
+}  // namespace fedit

@@ -1,0 +1,37 @@
+// experiment/identity.h: what decides the bits of a run, as text that people can compare.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "fedit/experiment/config.h"
+#include "fedit/tensor/backend.h"
+
+namespace fedit {
+
+/// Ordered "name = value" entries.
+class Identity {
+public:
+    void add(std::string name, std::string value) {
+        entries_.emplace_back(std::move(name), std::move(value));
+    }
+    /// The options marked identity (--rounds too where the schedule spans the run; not --threads
+    /// where products do not depend on it), resolved.
+    void add_options(const Config& config, const DeviceInfo& device);
+    /// Device model, instruction set and libraries.
+    void add_device(const DeviceInfo& device);
+
+    std::string text() const;  ///< one entry a line
+    std::string hash() const;  ///< SHA-256, hex
+    static Identity parse(std::string_view text);
+
+    /// Throws InputError, one fault a difference, if `other` (of `source`) is not the same.
+    void require_same(const Identity& other, const std::string& source) const;
+
+private:
+    std::vector<std::pair<std::string, std::string>> entries_;
+};
+
+}  // namespace fedit

@@ -1,0 +1,82 @@
+// experiment/round.h: one federated round: place clients, train them, sum their updates, step.
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "fedit/experiment/checkpoint.h"
+#include "fedit/experiment/client_store.h"
+#include "fedit/experiment/experiment.h"
+#include "fedit/experiment/federated_data.h"
+#include "fedit/federation/aggregate.h"
+#include "fedit/federation/plan.h"
+#include "fedit/train/local_trainer.h"
+
+namespace fedit {
+
+/// Watches what can ask for a stop besides a signal: the time limit and the stop file.
+class StopWatch {
+public:
+    /// `max_minutes` 0: no limit.
+    StopWatch(StopToken token, double max_minutes, std::filesystem::path stop_file);
+    /// Looks at most once a second; sets the token.
+    void poll();
+    const StopToken& token() const { return token_; }
+    double seconds() const;  ///< since the start of this life
+
+private:
+    using Clock = std::chrono::steady_clock;
+    StopToken token_;
+    double max_seconds_;
+    std::filesystem::path stop_file_;
+    Clock::time_point start_ = Clock::now();
+    Clock::time_point next_ = start_;
+};
+
+/// The log rows of a finished round, the same on every rank.
+struct RoundResult {
+    RoundRow row;
+    std::vector<ClientRow> clients;  ///< ascending by client
+};
+
+/// Runs rounds. All ranks hold one and call it together.
+class RoundRunner {
+public:
+    /// All must outlive the runner.
+    RoundRunner(const Context& context, const Config& config, const FederatedData& data,
+                const Layout& layout, LocalTrainer& trainer, StopWatch& watch,
+                const RunFolder& folder);
+
+    /// Trains the plan's clients from `x` and moves `x`. Nothing if a stop left clients unfinished:
+    /// they are saved. `tag` names identity and state. Collective; all ranks throw if one fails, or
+    /// if their states differ afterwards.
+    std::optional<RoundResult> run(const RoundPlan& plan, std::vector<float>& x,
+                                   const std::string& tag);
+
+private:
+    struct Local;
+    std::vector<std::size_t> my_clients(const RoundPlan& plan, const ClientStore& store) const;
+    void train_mine(const RoundPlan& plan, const std::vector<float>& x, const ClientStore& store,
+                    Local& local);
+    TrainOutcome train_client(const RoundPlan& plan, int client, const std::vector<float>& x,
+                              const ClientStore& store, const Local& local);
+    void contribute(const PlannedClient& who, const std::vector<float>& x,
+                    const TrainOutcome& outcome, Local& local);
+    RoundResult aggregate(const RoundPlan& plan, std::vector<float>& x, Local& local);
+    double planned_tokens(int client) const;
+
+    const Context& context_;
+    const Config& config_;
+    const FederatedData& data_;
+    const Layout& layout_;
+    LocalTrainer& trainer_;
+    StopWatch& watch_;
+    const RunFolder& folder_;
+    LocalConfig local_config_;
+    ProgressLine progress_;
+};
+
+}  // namespace fedit

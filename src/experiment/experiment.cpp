@@ -1,0 +1,283 @@
+// experiment/experiment.cpp: takes a run up, runs its rounds, and says where the results are.
+#include "fedit/experiment/experiment.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <optional>
+
+#include "experiment/report.h"
+#include "experiment/setup.h"
+#include "fedit/core/build_info.h"
+#include "fedit/core/error.h"
+#include "fedit/experiment/evaluation.h"
+#include "fedit/experiment/round.h"
+#include "fedit/experiment/run_lock.h"
+#include "fedit/experiment/run_writer.h"
+#include "fedit/io/sha256.h"
+
+namespace fedit {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// Host names of all ranks, each once, by comma.
+std::string host_names(const Communicator& comm) {
+    char name[256] = {};
+    gethostname(name, sizeof name - 1);
+    std::string hosts;
+    for (const Bytes& part : comm.all_gather(std::as_bytes(std::span(name)))) {
+        const std::string host = reinterpret_cast<const char*>(part.data());
+        if (("," + hosts + ",").find("," + host + ",") == std::string::npos) {
+            hosts += (hosts.empty() ? "" : ",") + host;
+        }
+    }
+    return hosts;
+}
+
+/// Root's bytes of the checkpoint to go on from, the same on every rank; empty: none.
+Bytes find_checkpoint(const Context& context, const Config& config, const RunFolder& folder) {
+    Bytes file;
+    context.comm.together("look for a checkpoint", [&] {
+        if (context.comm.rank() != 0) return;
+        if (config.resume != "auto" && config.resume != "never") {
+            file = read_file(config.resume);
+            return;
+        }
+        std::vector<fs::path> damaged;
+        const std::optional<fs::path> newest = newest_checkpoint(folder, damaged);
+        for (const fs::path& path : damaged)
+            context.log.warning("damaged, not used: " + path.string());
+        if (config.resume == "never" && (newest || fs::exists(folder.log()))) {
+            throw InputError(
+                {.what = "the folder holds a run already",
+                 .where = "--output " + config.output + " with --resume never",
+                 .remedy =
+                     "give another --output, or leave --resume at auto to go on with that run"});
+        }
+        if (newest) {
+            file = read_file(*newest);
+        } else if (!damaged.empty()) {
+            throw InputError({.what = "no checkpoint of this run is intact",
+                              .where = folder.checkpoints().string(),
+                              .remedy = "give another --output to start anew"});
+        }
+    });
+    context.comm.broadcast(file, 0);
+    return file;
+}
+
+std::optional<Checkpoint> read_checkpoint(const Context& context, const Config& config,
+                                          const RunFolder& folder) {
+    Bytes file = find_checkpoint(context, config, folder);
+    if (file.empty()) return std::nullopt;
+    const std::string source =
+        config.resume == "auto" ? folder.checkpoints().string() : config.resume;
+    return Checkpoint::decode(std::move(file), source);
+}
+
+/// Rounds of one run. All ranks hold one; rank 0 writes.
+class Experiment {
+public:
+    Experiment(const Context& context, Setup& setup, const RunFolder& folder, StopWatch& watch)
+        : context_(context),
+          comm_(context.comm),
+          setup_(setup),
+          config_(setup.config()),
+          folder_(folder),
+          watch_(watch),
+          runner_(context, config_, setup.data(), setup.state().layout, setup.trainer(), watch,
+                  folder),
+          writer_(context.files, folder,
+                  {config_.checkpoint_every, config_.keep_last,
+                   fs::absolute(config_.model).lexically_normal().string()},
+                  context.log) {}
+
+    ExitCode run();
+
+private:
+    bool is_root() const { return comm_.rank() == 0; }
+    void begin_life();
+    void end_life(const std::string& reason);
+    void evaluate_state(std::int64_t round, RoundRow& row);
+    bool run_round();
+    void finish_round(RoundResult result, double seconds_before_writing);
+    bool finished() const { return setup_.state().rounds_done >= config_.rounds; }
+
+    const Context& context_;
+    const Communicator& comm_;
+    Setup& setup_;
+    const Config& config_;
+    const RunFolder& folder_;
+    StopWatch& watch_;
+    RoundRunner runner_;
+    RunWriter writer_;
+    double last_write_seconds_ = 0;
+};
+
+void Experiment::begin_life() {
+    Checkpoint& state = setup_.state();
+    const BuildInfo build = build_info();
+    const DeviceInfo device = setup_.backend().info();
+    const auto variable = [&](const char* name) {
+        const auto found = context_.environment.find(name);
+        return found == context_.environment.end() ? std::string() : found->second;
+    };
+    LifeRow life;
+    life.start = utc_now();
+    life.end_reason = "running";
+    life.world_size = comm_.size();
+    life.first_round = state.rounds_done;
+    life.threads = setup_.threads();
+    life.hosts = host_names(comm_);
+    life.devices = device.kind + " " + device.model + " " + device.instruction_set;
+    life.slurm_job_id = variable("SLURM_JOB_ID");
+    if (const std::string restarts = variable("SLURM_RESTART_COUNT"); !restarts.empty())
+        life.slurm_job_id += " restart " + restarts;
+    life.versions = fmt::format("fedit {} ({}{}), {}, {}", build.version,
+                                build.git_commit.substr(0, 12), build.git_dirty ? ", changed" : "",
+                                device.libraries, MpiSession::library_version());
+    state.log.lives.push_back(life);
+    comm_.together("write the run's first files", [&] {
+        if (!is_root()) return;
+        writer_.set_committed(state.rounds_done > 0 ? state.rounds_done : -1);
+        cut_after(folder_, state.rounds_done);
+        writer_.begin(state.log);
+    });
+}
+
+void Experiment::end_life(const std::string& reason) {
+    LifeRow& life = setup_.state().log.lives.back();
+    life.end = utc_now();
+    life.end_reason = reason;
+    if (is_root()) writer_.write_log(setup_.state().log);
+}
+
+void Experiment::evaluate_state(std::int64_t round, RoundRow& row) {
+    const EncodedRecords& records = setup_.data().evaluation;
+    if (records.size() == 0 || config_.eval_every == 0) return;
+    const auto start = Clock::now();
+    const Evaluation evaluation =
+        evaluate(comm_, setup_.decoder(), setup_.backend(), records, setup_.state().x,
+                 setup_.lora().scale(), static_cast<int>(config_.eval_batch_size));
+    const auto log = [&](const CategoryScore& score) {
+        setup_.state().log.evaluation.push_back(
+            {.round = round,
+             .category = score.category,
+             .loss = score.loss(),
+             .perplexity = score.perplexity(),
+             .labelled_tokens = score.labelled_tokens,
+             .records = score.records,
+             .records_without_label = score.records_without_label});
+    };
+    log(evaluation.all);
+    for (const CategoryScore& score : evaluation.categories) log(score);
+    row.eval_loss = evaluation.all.loss();
+    row.seconds_evaluate = seconds_since(start);
+}
+
+bool Experiment::run_round() {
+    Checkpoint& state = setup_.state();
+    const auto start = Clock::now();
+    const RoundPlan plan =
+        plan_round(static_cast<std::uint64_t>(config_.seed), static_cast<int>(state.rounds_done),
+                   config_.client_fraction, setup_.data().trainable);
+    const std::string tag = to_hex(Sha256()
+                                       .add(state.log.facts.identity_hash)
+                                       .add(std::to_string(state.rounds_done))
+                                       .add(std::as_bytes(std::span(std::as_const(state.x))))
+                                       .finish());
+    std::optional<RoundResult> result = runner_.run(plan, state.x, tag);
+    if (!result) return false;
+    state.rounds_done += 1;
+    if (config_.eval_every > 0 && (state.rounds_done % config_.eval_every == 0 || finished())) {
+        evaluate_state(plan.round, result->row);
+    }
+    finish_round(std::move(*result), seconds_since(start));
+    return true;
+}
+
+void Experiment::finish_round(RoundResult result, double seconds_before_writing) {
+    Checkpoint& state = setup_.state();
+    RunLog& log = state.log;
+    result.row.seconds_write = last_write_seconds_;
+    result.row.seconds_total = seconds_before_writing + last_write_seconds_;
+    log.rounds.push_back(result.row);
+    log.clients.insert(log.clients.end(), result.clients.begin(), result.clients.end());
+    log.lives.back().rounds_done += 1;
+    context_.log.info(round_line(result.row, config_.rounds));
+    const auto start = Clock::now();
+    comm_.together("write the round", [&] {
+        const bool last = finished() || watch_.token().requested();
+        if (is_root())
+            writer_.after_round(state, last ? RunWriter::Moment::last : RunWriter::Moment::between);
+    });
+    last_write_seconds_ = seconds_since(start);
+}
+
+ExitCode Experiment::run() {
+    begin_life();
+    try {
+        Checkpoint& state = setup_.state();
+        if (state.rounds_done == 0 && state.log.evaluation.empty()) {
+            RoundRow before;
+            evaluate_state(-1, before);
+            context_.log.info(start_line(before));
+        }
+        bool stopped = false;
+        while (!stopped && !finished()) {
+            watch_.poll();
+            stopped = comm_.max(watch_.token().requested() ? 1 : 0) != 0 || !run_round();
+        }
+        comm_.together("write the end", [&] {
+            end_life(finished() ? "done" : "stopped");
+            if (is_root()) fs::remove(folder_.stop());
+        });
+    } catch (...) {
+        try {
+            end_life("failed");
+        } catch (const Error& second) {
+            context_.log.warning(std::string("the log does not say that this run failed: ") +
+                                 second.what());
+        }
+        throw;
+    }
+    return finished() ? ExitCode::done : ExitCode::stopped;
+}
+
+}  // namespace
+
+ExitCode run_training(const Context& context, Config config) {
+    const Communicator& comm = context.comm;
+    const RunFolder folder{fs::path(config.output)};
+    std::unique_ptr<RunLock> lock;
+    comm.together("open the output folder", [&] {
+        if (comm.rank() != 0 || config.dry_run) return;
+        make_output_folder(folder);
+        lock = std::make_unique<RunLock>(
+            folder.lock(), config.force ? RunLock::Existing::take_over : RunLock::Existing::respect,
+            context.log);
+        AtomicFile::remove_leftovers(folder.root);
+    });
+    StopWatch watch(context.stop, config.max_walltime, folder.stop());
+    std::optional<Checkpoint> stored = read_checkpoint(context, config, folder);
+    Setup setup(context, std::move(config), std::move(stored));
+    report_plan(context.log, setup, comm.size());
+    if (setup.config().dry_run) {
+        report_dry_run(context.log, setup, comm.size());
+        return ExitCode::done;
+    }
+    Experiment experiment(context, setup, folder, watch);
+    const ExitCode code = experiment.run();
+    report_end(context.log, setup, folder, code, watch.token().reason(), watch.seconds());
+    return code;
+}
+
+}  // namespace fedit

@@ -1,0 +1,184 @@
+// experiment/report.cpp: the plan before a run and the summary after it, in plain lines.
+#include "experiment/report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "fedit/core/error.h"
+#include "fedit/core/progress.h"
+#include "fedit/federation/plan.h"
+#include "fedit/tensor/machine_rate.h"
+
+namespace fedit {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+std::string loss_text(double loss) {
+    return std::isnan(loss) ? "-" : fmt::format("{:.4f}", loss);
+}
+
+std::string reason_text(StopReason reason) {
+    switch (reason) {
+        case StopReason::signal:
+            return "a signal";
+        case StopReason::walltime:
+            return "--max-walltime";
+        case StopReason::stop_file:
+            return "the file `stop`";
+        case StopReason::none:
+            return "another rank's request";
+    }
+    return "";
+}
+
+}  // namespace
+
+void make_output_folder(const RunFolder& folder) {
+    for (const fs::path& path :
+         {folder.root, folder.checkpoints(), folder.adapters(), folder.state()}) {
+        std::error_code error;
+        fs::create_directories(path, error);
+        if (error || !fs::is_directory(path)) {
+            throw InputError({.what = "cannot make the output folder: " + error.message(),
+                              .where = "--output " + path.string(),
+                              .remedy = "give --output a folder that you may write to"});
+        }
+    }
+}
+
+std::string start_line(const RoundRow& before) {
+    return std::isnan(before.eval_loss)
+               ? std::string(
+                     "no held-out records: rounds show the training loss alone (--eval-data)")
+               : fmt::format("before round 1: evaluation loss {} nats",
+                             loss_text(before.eval_loss));
+}
+
+std::string round_line(const RoundRow& row, std::int64_t rounds) {
+    std::string line = fmt::format(
+        "round {}/{}: train loss {}, evaluation loss {} nats | {} clients, {} tokens in {} ({:.0f} "
+        "tokens/s)",
+        row.round + 1, rounds, loss_text(row.train_loss), loss_text(row.eval_loss), row.clients,
+        row.tokens, format_duration(row.seconds_total),
+        static_cast<double>(row.tokens) / std::max(row.seconds_train, 1e-9));
+    if (row.rejected > 0) line += fmt::format(", {} rejected", row.rejected);
+    return line;
+}
+
+void report_plan(const Log& log, Setup& setup, int ranks) {
+    const Config& config = setup.config();
+    const ModelConfig& model = setup.model().config();
+    const DeviceInfo device = setup.backend().info();
+    const FederatedData& data = setup.data();
+    const Checkpoint& state = setup.state();
+    log.info(
+        fmt::format("base model {}: {:.2f} M parameters, {} layers, {} products on {} ({}), {} "
+                    "rank(s) x {} thread(s)",
+                    config.model, static_cast<double>(model.parameters()) * 1e-6, model.layers,
+                    config.dtype, device.model, device.instruction_set, ranks, setup.threads()));
+    log.info(
+        fmt::format("adapter: rank {}, alpha {}, on {}: {} numbers, {} up and down for a client",
+                    config.lora_r, config.lora_alpha, config.lora_target_modules, state.layout.size,
+                    format_bytes(state.layout.size * 4)));
+    std::int64_t trainable = 0;
+    for (const std::int64_t records : data.trainable) trainable += records;
+    log.info(
+        fmt::format("{} clients ({}) hold {} trainable records; {} sampled a round for {} rounds; "
+                    "{} held-out records",
+                    data.num_clients(), config.partition, trainable,
+                    plan_round(static_cast<std::uint64_t>(config.seed), 0, config.client_fraction,
+                               data.trainable)
+                        .clients.size(),
+                    config.rounds, data.evaluation.size()));
+    log.info(setup.memory().text());
+    if (state.rounds_done > 0) {
+        log.info(fmt::format("going on after round {} of {}", state.rounds_done, config.rounds));
+    }
+}
+
+void report_dry_run(const Log& log, Setup& setup, int ranks) {
+    const Config& config = setup.config();
+    const FederatedData& data = setup.data();
+    const Checkpoint& state = setup.state();
+    const PartitionTable& table = data.table;
+    std::string head = fmt::format("{:>8} {:>9} {:>10}", "client", "records", "trainable");
+    for (const std::string& name : table.categories)
+        head += fmt::format("  {}", name.empty() ? "(none)" : name);
+    log.info(head);
+    for (int k = 0; k < data.num_clients(); ++k) {
+        const auto at = static_cast<std::size_t>(k);
+        std::string line = fmt::format("{:>8} {:>9} {:>10}", k, table.partition.records[at].size(),
+                                       data.trainable[at]);
+        for (std::size_t c = 0; c < table.categories.size(); ++c) {
+            line += fmt::format("  {:>{}}", table.client_category[at * table.categories.size() + c],
+                                std::max<std::size_t>(table.categories[c].size(), 6));
+        }
+        log.info(line);
+    }
+    const RoundPlan plan = plan_round(static_cast<std::uint64_t>(config.seed), 0,
+                                      config.client_fraction, data.trainable);
+    double tokens = 0;
+    for (const PlannedClient& who : plan.clients) {
+        const EncodedRecords mine = data.client(who.client);
+        const double epochs = config.local_steps == 0
+                                  ? static_cast<double>(config.local_epochs)
+                                  : static_cast<double>(config.local_steps *
+                                                        std::min(config.batch_size, who.records)) /
+                                        static_cast<double>(who.records);
+        tokens += static_cast<double>(mine.tokens.size()) * epochs;
+    }
+    const std::int64_t adapter_bytes = state.layout.size * 4;
+    log.info(fmt::format("a round: {} clients, about {:.0f} tokens, {} up and {} down",
+                         plan.clients.size(), tokens,
+                         format_bytes(adapter_bytes * std::ssize(plan.clients)),
+                         format_bytes(adapter_bytes * std::ssize(plan.clients))));
+    // An upload holds x, m and v; a kept round holds a checkpoint and an adapter.
+    const std::int64_t kept = config.keep_last == 0 ? config.rounds : config.keep_last;
+    log.info(fmt::format("disk: about {} in {}",
+                         format_bytes(adapter_bytes * (2 * kept + 3 * std::ssize(plan.clients))),
+                         config.output));
+    const double rate =
+        measure_product_rate(setup.backend(), config.dtype == "bf16" ? Dtype::bf16 : Dtype::fp32);
+    const double flop = 4 * static_cast<double>(setup.model().config().layer_weights()) * tokens;
+    const double seconds = flop / (rate * ranks);
+    log.info(fmt::format(
+        "time: at least {} a round, {} in all, at this machine's measured {:.0f} GFLOP/s a rank",
+        format_duration(seconds), format_duration(seconds * static_cast<double>(config.rounds)),
+        rate * 1e-9));
+    log.info("dry run: nothing was trained or written");
+}
+
+void report_end(const Log& log, Setup& setup, const RunFolder& folder, ExitCode code,
+                StopReason reason, double seconds) {
+    const Config& config = setup.config();
+    const Checkpoint& state = setup.state();
+    const std::vector<EvaluationRow>& scores = state.log.evaluation;
+    if (code == ExitCode::stopped) {
+        log.info(
+            fmt::format("stopped by {} after {} of {} rounds; clients in training are saved. Run "
+                        "the same command again to go on",
+                        reason_text(reason), state.rounds_done, config.rounds));
+        return;
+    }
+    std::string reached;
+    const auto is_all = [](const EvaluationRow& row) { return row.category == "all"; };
+    const auto first = std::find_if(scores.begin(), scores.end(), is_all);
+    const auto last = std::find_if(scores.rbegin(), scores.rend(), is_all);
+    if (first != scores.end())
+        reached = fmt::format(", evaluation loss {:.4f} -> {:.4f} nats", first->loss, last->loss);
+    log.info(fmt::format("done: {} rounds{}, {} in this start", state.rounds_done, reached,
+                         format_duration(seconds)));
+    log.info(fmt::format("  adapter     {}  (PEFT folder)", folder.adapter_link().string()));
+    log.info(fmt::format("  log         {}", folder.log().string()));
+    log.info(fmt::format("  checkpoint  {}", folder.checkpoint(state.rounds_done).string()));
+    log.info(fmt::format("next: fedit evaluate --model {} --adapter {} --data {}", config.model,
+                         folder.adapter_link().string(),
+                         config.eval_data.empty() ? config.data : config.eval_data));
+    log.info(fmt::format("      fedit-report {} -o report.html", folder.root.string()));
+}
+
+}  // namespace fedit

@@ -1,0 +1,282 @@
+// experiment/round.cpp: local training on this rank, then one order-free sum over all ranks.
+#include "fedit/experiment/round.h"
+
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "fedit/core/error.h"
+#include "fedit/io/sha256.h"
+
+namespace fedit {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// Finished clients are written once this much training would be lost to a kill.
+constexpr double seconds_at_risk = 2;
+
+std::int64_t peak_resident_bytes() {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_maxrss * std::int64_t{1024};
+}
+
+double norm_of_difference(std::span<const float> a, std::span<const float> b) {
+    double sum = 0;
+    for (std::size_t i = 0; i < a.size(); ++i) {
+        const double difference = static_cast<double>(a[i]) - static_cast<double>(b[i]);
+        sum += difference * difference;
+    }
+    return std::sqrt(sum);
+}
+
+}  // namespace
+
+StopWatch::StopWatch(StopToken token, double max_minutes, std::filesystem::path stop_file)
+    : token_(std::move(token)), max_seconds_(max_minutes * 60), stop_file_(std::move(stop_file)) {}
+
+double StopWatch::seconds() const {
+    return seconds_since(start_);
+}
+
+void StopWatch::poll() {
+    if (max_seconds_ > 0 && seconds() >= max_seconds_) token_.request(StopReason::walltime);
+    if (Clock::now() < next_) return;
+    next_ = Clock::now() + std::chrono::seconds(1);
+    std::error_code absent;
+    if (std::filesystem::exists(stop_file_, absent)) token_.request(StopReason::stop_file);
+}
+
+/// What this rank gathers in one round.
+struct RoundRunner::Local {
+    explicit Local(std::size_t size) : sum(size) {}
+
+    OrderFreeSum sum;
+    std::vector<ClientRow> rows;
+    std::vector<std::pair<int, TrainOutcome>> unsaved;  ///< finished, not on disk yet
+    double unsaved_seconds = 0;
+    std::size_t clients = 0, done = 0;  ///< of this rank
+    double tokens_left = 0;             ///< of this rank, after the client in training
+    bool stopped = false;
+    double train_seconds = 0, wait_seconds = 0;
+};
+
+RoundRunner::RoundRunner(const Context& context, const Config& config, const FederatedData& data,
+                         const Layout& layout, LocalTrainer& trainer, StopWatch& watch,
+                         const RunFolder& folder)
+    : context_(context),
+      config_(config),
+      data_(data),
+      layout_(layout),
+      trainer_(trainer),
+      watch_(watch),
+      folder_(folder),
+      local_config_(local_config(config)),
+      progress_(context.log.out(),
+                context.comm.rank() == 0 ? context.progress : ProgressStyle::none) {}
+
+double RoundRunner::planned_tokens(int client) const {
+    const EncodedRecords& all = data_.records;
+    double tokens = 0;
+    std::int64_t records = 0;
+    for (const std::int64_t record :
+         data_.table.partition.records[static_cast<std::size_t>(client)]) {
+        if (all.targets[static_cast<std::size_t>(record)] == 0) continue;
+        tokens += static_cast<double>(all.length(record));
+        ++records;
+    }
+    if (config_.local_steps == 0) return tokens * static_cast<double>(config_.local_epochs);
+    const std::int64_t batch =
+        std::min<std::int64_t>(config_.batch_size, std::max<std::int64_t>(records, 1));
+    return tokens / static_cast<double>(std::max<std::int64_t>(records, 1)) *
+           static_cast<double>(batch * config_.local_steps);
+}
+
+std::vector<std::size_t> RoundRunner::my_clients(const RoundPlan& plan,
+                                                 const ClientStore& store) const {
+    // Root alone looks which clients are on disk already, so that all ranks deal alike.
+    std::vector<double> cost(plan.clients.size());
+    context_.comm.together("place clients", [&] {
+        if (context_.comm.rank() != 0) return;
+        for (std::size_t i = 0; i < cost.size(); ++i) {
+            const std::optional<TrainOutcome> stored = store.load(plan.clients[i].client);
+            const double tokens = planned_tokens(plan.clients[i].client);
+            const double seen = stored ? static_cast<double>(stored->state.stats.tokens) : 0;
+            cost[i] = stored && stored->finished ? 0 : std::max(tokens - seen, 0.0);
+        }
+    });
+    context_.comm.broadcast(std::as_writable_bytes(std::span(cost)), 0);
+    return place(cost, context_.comm.size())[static_cast<std::size_t>(context_.comm.rank())];
+}
+
+TrainOutcome RoundRunner::train_client(const RoundPlan& plan, int client,
+                                       const std::vector<float>& x, const ClientStore& store,
+                                       const Local& local) {
+    std::optional<TrainOutcome> stored = store.load(client);
+    if (stored && stored->finished) return std::move(*stored);
+
+    const auto start = Clock::now();
+    const double seconds_before = stored ? stored->state.stats.seconds : 0;
+    const std::int64_t tokens_before = stored ? stored->state.stats.tokens : 0;
+    const double planned = planned_tokens(client);
+    const auto show = [&](const TrainStats& stats) {
+        watch_.poll();
+        ProgressSample sample{.round = plan.round + 1,
+                              .rounds = static_cast<int>(config_.rounds),
+                              .clients_done = static_cast<int>(local.done),
+                              .clients_here = static_cast<int>(local.clients),
+                              .client = client,
+                              .loss = stats.loss_last};
+        sample.tokens_per_second =
+            static_cast<double>(stats.tokens - tokens_before) / seconds_since(start);
+        const double this_round =
+            std::max(planned - static_cast<double>(stats.tokens), 0.0) + local.tokens_left;
+        const double whole_round = planned * static_cast<double>(local.clients);
+        sample.seconds_left =
+            (this_round + whole_round * static_cast<double>(config_.rounds - plan.round - 1)) /
+            sample.tokens_per_second;
+        progress_.show(sample);
+    };
+    const TrainJob job{.client = client, .round = plan.round, .start = x, .optimizer = {}};
+    TrainOutcome outcome = trainer_.train(job, data_.client(client),
+                                          stored ? &stored->state : nullptr, watch_.token(), show);
+    outcome.state.stats.seconds = seconds_before + seconds_since(start);
+    return outcome;
+}
+
+void RoundRunner::contribute(const PlannedClient& who, const std::vector<float>& x,
+                             const TrainOutcome& outcome, Local& local) {
+    const TrainStats& stats = outcome.state.stats;
+    ClientRow row{.client = who.client,
+                  .rank = context_.comm.rank(),
+                  .records = who.records,
+                  .tokens = stats.tokens};
+    row.labelled_tokens = stats.labelled;
+    row.steps = stats.steps;
+    row.skipped_batches = stats.skipped_batches;
+    row.loss_first = stats.loss_first;
+    row.loss_last = stats.loss_last;
+    row.loss_mean =
+        stats.steps > 0 ? stats.loss_sum / static_cast<double>(stats.steps) : not_computed;
+    row.update_norm = norm_of_difference(outcome.state.x, x);
+    row.seconds = stats.seconds;
+    if (const std::optional<std::string> reason = screen(outcome.state.x, x)) {
+        row.rejected = 1;
+        context_.log.rank_warning(
+            fmt::format("client {} is left out of this round: {}", who.client, *reason));
+    } else {
+        local.sum.add(outcome.state.x, x, who.weight, who.records);
+    }
+    local.rows.push_back(row);
+}
+
+void RoundRunner::train_mine(const RoundPlan& plan, const std::vector<float>& x,
+                             const ClientStore& store, Local& local) {
+    const std::vector<std::size_t> mine = my_clients(plan, store);
+    local.clients = mine.size();
+    for (const std::size_t i : mine) local.tokens_left += planned_tokens(plan.clients[i].client);
+    const auto save_finished = [&] {
+        for (const auto& [client, outcome] : local.unsaved) store.save(client, outcome);
+        local.unsaved.clear();
+        local.unsaved_seconds = 0;
+    };
+    const auto start = Clock::now();
+    context_.comm.together("local training", [&] {
+        for (const std::size_t i : mine) {
+            watch_.poll();
+            const PlannedClient& who = plan.clients[i];
+            local.tokens_left -= planned_tokens(who.client);
+            TrainOutcome outcome = train_client(plan, who.client, x, store, local);
+            if (!outcome.finished) {
+                local.stopped = true;
+                store.save(who.client, outcome);
+                break;
+            }
+            contribute(who, x, outcome, local);
+            ++local.done;
+            local.unsaved_seconds += outcome.state.stats.seconds;
+            local.unsaved.emplace_back(who.client, std::move(outcome));
+            if (local.unsaved_seconds < seconds_at_risk) continue;
+            try {
+                save_finished();
+            } catch (const IoError& error) {
+                // The round goes on without this safety net; the clients are in the sum already.
+                local.unsaved_seconds = 0;
+                context_.log.rank_warning(fmt::format(
+                    "a kill before the end of round {} would cost its finished clients: {}",
+                    plan.round + 1, error.what()));
+            }
+        }
+        local.train_seconds = seconds_since(start);
+        progress_.clear();
+    });
+    local.wait_seconds = seconds_since(start) - local.train_seconds;
+    local.stopped = context_.comm.max(local.stopped ? 1 : 0) != 0;
+    if (local.stopped) context_.comm.together("save finished clients", save_finished);
+}
+
+RoundResult RoundRunner::aggregate(const RoundPlan& plan, std::vector<float>& x, Local& local) {
+    const Communicator& comm = context_.comm;
+    const auto start = Clock::now();
+    comm.phase("aggregate");
+    comm.sum(local.sum.words());
+    local.sum.set_records(comm.sum(local.sum.records()));
+
+    RoundResult result;
+    RoundRow& row = result.row;
+    row.round = plan.round;
+    row.update_norm = apply_update(x, local.sum.mean(plan.records));
+    if (!comm.equal(short_hash(sha256(std::as_bytes(std::span(x)))))) {
+        throw RunError(
+            {.what = "the ranks hold different adapters after the server step",
+             .where = fmt::format("round {}", plan.round + 1),
+             .remedy = "a rank's memory or library differs: compare `fedit doctor` on all nodes"});
+    }
+    for (const Bytes& part : comm.all_gather(std::as_bytes(std::span(std::as_const(local.rows))))) {
+        const std::size_t count = part.size() / sizeof(ClientRow);
+        std::vector<ClientRow> rows(count);
+        std::copy(part.begin(), part.end(), reinterpret_cast<std::byte*>(rows.data()));
+        result.clients.insert(result.clients.end(), rows.begin(), rows.end());
+    }
+    std::sort(result.clients.begin(), result.clients.end(),
+              [](const ClientRow& a, const ClientRow& b) { return a.client < b.client; });
+    row.clients = std::ssize(plan.clients);
+    row.records = plan.records;
+    row.train_loss = 0;
+    for (std::size_t i = 0; i < result.clients.size(); ++i) {
+        ClientRow& client = result.clients[i];
+        client.round = plan.round;
+        row.train_loss += plan.clients[i].weight * client.loss_mean;
+        row.rejected += client.rejected;
+        row.tokens += client.tokens;
+        row.labelled_tokens += client.labelled_tokens;
+        row.steps += client.steps;
+        row.skipped_batches += client.skipped_batches;
+    }
+    row.bytes_up = row.bytes_down = row.clients * layout_.size * std::int64_t{sizeof(float)};
+    row.seconds_train =
+        static_cast<double>(comm.max(std::llround(local.train_seconds * 1e6))) * 1e-6;
+    row.seconds_wait = local.wait_seconds;
+    row.peak_memory_bytes = comm.max(peak_resident_bytes());
+    row.seconds_aggregate = seconds_since(start);
+    return result;
+}
+
+std::optional<RoundResult> RoundRunner::run(const RoundPlan& plan, std::vector<float>& x,
+                                            const std::string& tag) {
+    const ClientStore store(context_.files, folder_.clients(plan.round), tag);
+    Local local(x.size());
+    train_mine(plan, x, store, local);
+    if (local.stopped) return std::nullopt;
+    return aggregate(plan, x, local);
+}
+
+}  // namespace fedit

@@ -1,0 +1,139 @@
+// experiment/setup.cpp: machine, base model, records, adapter, identity and memory, in this order.
+#include "experiment/setup.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <ctime>
+
+#include "fedit/core/error.h"
+#include "fedit/io/sha256.h"
+#include "fedit/model/peft.h"
+
+namespace fedit {
+
+std::string utc_now() {
+    const std::time_t now = std::time(nullptr);
+    std::tm parts{};
+    gmtime_r(&now, &parts);
+    char text[32];
+    std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+    return text;
+}
+
+Setup::Setup(const Context& context, Config config, std::optional<Checkpoint> stored)
+    : context_(context),
+      comm_(context.comm),
+      config_(std::move(config)),
+      stored_(std::move(stored)) {
+    take_stored_choices();
+    machine_ = choose_machine(config_, comm_);
+    config_.device = machine_.backend->info().kind;
+    config_.dtype = to_string(machine_.dtype);
+    config_.threads = machine_.threads;
+    context_.log.detail("loading the base model " + config_.model);
+    model_ = std::make_unique<BaseModel>(comm_, config_.model, machine_);
+    context_.log.detail("reading records from " + config_.data);
+    data_ = load_data(comm_, config_, model_->config().vocab_size, context_.log);
+    make_adapter();
+    decoder_ =
+        std::make_unique<Decoder>(model_->config(), model_->weights(), layout_, *machine_.backend);
+    trainer_ = std::make_unique<LocalTrainer>(*decoder_, layout_, *machine_.backend,
+                                              local_config(config_));
+    describe_identity();
+    plan_memory();
+    begin_state();
+}
+
+void Setup::take_stored_choices() {
+    if (!stored_) return;
+    Config before;
+    apply_ini(before, Command::train, stored_->log.facts.configuration, "the stored configuration");
+    if (config_.device == "auto") config_.device = before.device;
+    if (config_.dtype == "auto") config_.dtype = before.dtype;
+    if (config_.threads == 0) config_.threads = before.threads;
+    if (config_.num_clients == 0) config_.num_clients = before.num_clients;
+    if (config_.partition == "auto") config_.partition = before.partition;
+}
+
+void Setup::make_adapter() {
+    lora_ = lora_config(config_);
+    PeftAdapter given;
+    comm_.together("read the adapter to start from", [&] {
+        if (!config_.init_adapter.empty())
+            given = read_peft(config_.init_adapter, model_->config());
+    });
+    if (!config_.init_adapter.empty()) {
+        given.config.dropout = lora_.dropout;
+        lora_ = given.config;
+        layout_ = given.layout;
+        start_ = std::move(given.x);
+        config_.lora_r = lora_.r;
+        config_.lora_alpha = lora_.alpha;
+        config_.use_rslora = lora_.use_rslora;
+        config_.lora_target_modules = fmt::format("{}", fmt::join(lora_.target_modules, ","));
+    } else {
+        layout_ = make_lora_layout(model_->config(), lora_);
+        start_ = initial_adapter(layout_, static_cast<std::uint64_t>(config_.seed));
+    }
+}
+
+void Setup::describe_identity() {
+    const DeviceInfo device = machine_.backend->info();
+    identity_.add_options(config_, device);
+    identity_.add_device(device);
+    identity_.add("base model", model_->fingerprint());
+    identity_.add("tokenizer", data_.tokenizer);
+    identity_.add("prompt template", data_.prompt_template);
+    identity_.add("training records", data_.fingerprint);
+    identity_.add("adapter to start from", to_hex(sha256(std::as_bytes(std::span(start_)))));
+    // Root's text tells what differs; the others only compare.
+    std::string root_text = identity_.text();
+    comm_.broadcast(root_text, 0);
+    comm_.together("compare the ranks", [&] {
+        identity_.require_same(Identity::parse(root_text),
+                               fmt::format("rank {} against rank 0", comm_.rank()));
+    });
+    if (stored_) {
+        comm_.together("compare with the stored run", [&] {
+            identity_.require_same(Identity::parse(stored_->log.facts.identity), config_.output);
+        });
+    }
+}
+
+void Setup::plan_memory() {
+    memory_.base = model_->bytes();
+    for (int k = 0; k < data_.num_clients(); ++k) {
+        if (data_.trainable[static_cast<std::size_t>(k)] == 0) continue;
+        memory_.training = std::max(memory_.training, trainer_->peak_bytes(data_.client(k)));
+    }
+    const std::size_t tokens = data_.records.tokens.size() + data_.evaluation.tokens.size();
+    memory_.records = tokens * 2 * sizeof(std::int32_t);
+    // The global adapter, the 64-bit sum, the mean in double, and a finished client's upload.
+    memory_.round =
+        static_cast<std::size_t>(layout_.size) * (sizeof(float) + 8 + 8 + 3 * sizeof(float));
+    memory_.ranks_on_node = comm_.node().size();
+    memory_.device = static_cast<std::size_t>(machine_.backend->info().memory_bytes);
+    comm_.together("plan memory", [&] { memory_.require_fits(); });
+}
+
+void Setup::begin_state() {
+    if (stored_) {
+        state_ = std::move(*stored_);
+        state_.log.facts.configuration = to_ini(config_, Command::train);
+        return;
+    }
+    state_.layout = layout_;
+    state_.lora = lora_;
+    state_.x = std::move(start_);
+    RunFacts& facts = state_.log.facts;
+    facts.configuration = to_ini(config_, Command::train);
+    facts.identity = identity_.text();
+    facts.identity_hash = identity_.hash();
+    facts.created = utc_now();
+    facts.seed = config_.seed;
+    facts.num_clients = data_.num_clients();
+    state_.log.partition = data_.table;
+}
+
+}  // namespace fedit
