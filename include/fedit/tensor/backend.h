@@ -1,5 +1,6 @@
-// tensor/backend.h: the operations a model is made of, each with its backward. A back end is virtual
-// only at the level of a whole operation; tests hold each to naive loops in double precision.
+// tensor/backend.h: the operations a model is made of, each with its backward. A back end is
+// virtual only at the level of a whole operation; tests hold each to naive loops in double
+// precision.
 #pragma once
 
 #include <cstddef>
@@ -44,9 +45,9 @@ struct LoraSlot {
 /// row_counter[t]}, word j % 4. Nothing is stored: backward draws the same mask again.
 struct Dropout {
     float p = 0;
-    std::uint32_t module = 0;                    ///< place of the linear layer in the layout
-    std::span<const std::uint64_t> slot_key;     ///< one a slot (StreamKey with Purpose::dropout)
-    std::span<const std::int64_t> row_counter;   ///< a token's place in its client's batch
+    std::uint32_t module = 0;                   ///< place of the linear layer in the layout
+    std::span<const std::uint64_t> slot_key;    ///< one a slot (StreamKey with Purpose::dropout)
+    std::span<const std::int64_t> row_counter;  ///< a token's place in its client's batch
 };
 
 /// Packed sequences: sequence i has rows [begin[i], begin[i + 1]). Attention is causal inside each.
@@ -92,13 +93,14 @@ public:
     /// Bytes that pack() needs for an (out x in) weight, W and W^T forms together.
     virtual std::size_t packed_bytes(Dtype dtype, std::int64_t out, std::int64_t in) const = 0;
     /// Packs `values` (out x in, row major) into `memory` (64-byte aligned, packed_bytes long).
-    virtual void pack(std::byte* memory, Dtype dtype, std::span<const float> values, std::int64_t out,
-                      std::int64_t in) = 0;
+    virtual void pack(std::byte* memory, Dtype dtype, std::span<const float> values,
+                      std::int64_t out, std::int64_t in) = 0;
     /// y = x W^T + bias (+ y if accumulate). x (tokens x in), y (tokens x out), bias (out) or null.
     virtual void linear(TensorView y, TensorView x, const PackedWeight& w, const float* bias,
                         bool accumulate) = 0;
     /// dx = dy W (+ dx if accumulate).
-    virtual void linear_dx(TensorView dx, TensorView dy, const PackedWeight& w, bool accumulate) = 0;
+    virtual void linear_dx(TensorView dx, TensorView dy, const PackedWeight& w,
+                           bool accumulate) = 0;
 
     // ---- adapters (LoRA): rows are sorted by slot
     /// s = drop(x) A^T (tokens x rank, kept for backward); y += scale s B^T.
@@ -106,8 +108,8 @@ public:
                       std::span<const LoraSlot> adapters, const Dropout& dropout) = 0;
     /// ds = scale dy B; db += scale dy^T s; da += ds^T drop(x); dx += drop'(ds A) unless dx.data is
     /// null. `ds` is scratch, tokens x rank.
-    virtual void lora_backward(TensorView dx, TensorView ds, TensorView dy, TensorView s, TensorView x,
-                               const Slots& slots, std::span<const LoraSlot> adapters,
+    virtual void lora_backward(TensorView dx, TensorView ds, TensorView dy, TensorView s,
+                               TensorView x, const Slots& slots, std::span<const LoraSlot> adapters,
                                const Dropout& dropout) = 0;
 
     // ---- the rest of a layer
@@ -118,8 +120,8 @@ public:
     /// dx += the gradient through y = rms_norm(x).
     virtual void rms_norm_backward(TensorView dx, TensorView dy, TensorView x, const float* gain,
                                    float eps) = 0;
-    /// Rotates each head's halves (i, i + d/2) by position * inv_freq[i], as Hugging Face does (RoPE,
-    /// arXiv 2104.09864), and multiplies by attention_scale. `inverse`: the backward.
+    /// Rotates each head's halves (i, i + d/2) by position * inv_freq[i], as Hugging Face does
+    /// (RoPE, arXiv 2104.09864), and multiplies by attention_scale. `inverse`: the backward.
     virtual void rope(TensorView x, std::int64_t heads, std::span<const std::int32_t> positions,
                       std::span<const float> inv_freq, float attention_scale, bool inverse) = 0;
     /// Causal softmax(q k^T / sqrt(d)) v inside each sequence. lse (heads x tokens): log-sum-exp of
@@ -137,7 +139,8 @@ public:
     virtual void swiglu_backward(TensorView dgate, TensorView dup, TensorView dy, TensorView gate,
                                  TensorView up) = 0;
     /// y[t] = table[tokens[t]].
-    virtual void embedding(TensorView y, TensorView table, std::span<const std::int32_t> tokens) = 0;
+    virtual void embedding(TensorView y, TensorView table,
+                           std::span<const std::int32_t> tokens) = 0;
     /// Next-token cross-entropy of rows x (n x hidden) through the packed head (vocab x hidden), in
     /// chunks of rows: loss[i] = -log softmax(x_i W^T)[target_i]. If dx.data is not null, dx_i =
     /// weight_i * dloss_i/dx_i (written).
@@ -146,7 +149,8 @@ public:
                                std::span<const float> weight) = 0;
     /// y[i] = x[rows[i]]; and its transpose, y[rows[i]] += x[i] (rows are distinct).
     virtual void gather_rows(TensorView y, TensorView x, std::span<const std::int64_t> rows) = 0;
-    virtual void scatter_add_rows(TensorView y, TensorView x, std::span<const std::int64_t> rows) = 0;
+    virtual void scatter_add_rows(TensorView y, TensorView x,
+                                  std::span<const std::int64_t> rows) = 0;
 
     // ---- flat fp32 vectors of adapters
     /// One AdamW step as in PyTorch (arXiv 1711.05101), `step` counts from 1.
@@ -157,7 +161,8 @@ public:
     virtual void adamw(std::span<float> x, std::span<const float> g, std::span<float> m,
                        std::span<float> v, const AdamW& settings) = 0;
     /// x -= lr * (g + weight_decay * x).
-    virtual void sgd(std::span<float> x, std::span<const float> g, double lr, double weight_decay) = 0;
+    virtual void sgd(std::span<float> x, std::span<const float> g, double lr,
+                     double weight_decay) = 0;
     virtual void scale(std::span<float> x, float factor) = 0;
     virtual void fill(std::span<float> x, float value) = 0;
     /// Sum of squares in double, in fixed blocks of 4096, whatever the number of threads.

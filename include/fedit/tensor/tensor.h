@@ -9,7 +9,9 @@ namespace fedit {
 
 enum class Dtype : std::uint8_t { fp32, bf16 };
 std::string_view to_string(Dtype dtype);
-constexpr std::size_t size_of(Dtype dtype) { return dtype == Dtype::fp32 ? 4 : 2; }
+constexpr std::size_t size_of(Dtype dtype) {
+    return dtype == Dtype::fp32 ? 4 : 2;
+}
 
 /// A matrix in a back end's memory, not owned: rows x cols, row t begins at data + t * stride
 /// elements. A null `data` means "not wanted" where an operation says so.
@@ -22,12 +24,13 @@ struct TensorView {
     float* row(std::int64_t t) const { return floats() + t * stride; }
     /// Columns [begin, begin + count).
     TensorView columns(std::int64_t begin, std::int64_t count) const {
-        return {static_cast<std::byte*>(data) + begin * static_cast<std::int64_t>(size_of(dtype)), dtype,
-                rows, count, stride};
+        return {static_cast<std::byte*>(data) + begin * static_cast<std::int64_t>(size_of(dtype)),
+                dtype, rows, count, stride};
     }
     /// Rows [begin, begin + count).
     TensorView row_range(std::int64_t begin, std::int64_t count) const {
-        return {static_cast<std::byte*>(data) + begin * stride * static_cast<std::int64_t>(size_of(dtype)),
+        return {static_cast<std::byte*>(data) +
+                    begin * stride * static_cast<std::int64_t>(size_of(dtype)),
                 dtype, count, cols, stride};
     }
 };

@@ -1,0 +1,239 @@
+// tensor/check.cpp: what must hold of an operation's operands before any data is touched.
+#include "tensor/check.h"
+
+#include <fmt/format.h>
+
+#include "fedit/core/error.h"
+
+namespace fedit::check {
+
+namespace {
+
+/// An operand as an error message shows it.
+struct Operand {
+    Operand(std::string_view operand, TensorView view)
+        : name(operand), rows(view.rows), cols(view.cols) {}
+    Operand(std::string_view operand, const PackedWeight& w)
+        : name(operand), rows(w.out), cols(w.in) {}
+    Operand(std::string_view operand, std::int64_t r, std::int64_t c)
+        : name(operand), rows(r), cols(c) {}
+    Operand(std::string_view operand, std::size_t n)
+        : name(operand), rows(static_cast<std::int64_t>(n)), cols(1) {}
+
+    std::string_view name;
+    std::int64_t rows, cols;
+};
+
+[[noreturn]] void fail(std::string what) {
+    throw ShapeError(
+        {.what = std::move(what),
+         .where = "an operation of the tensor back end",
+         .remedy = "this is a mistake in fedit: report it with the command and model"});
+}
+
+void require(bool fits, std::string_view operation, const Operand& a, const Operand& b) {
+    if (fits) return;
+    fail(fmt::format("{}: {} ({} x {}) does not fit {} ({} x {})", operation, a.name, a.rows,
+                     a.cols, b.name, b.rows, b.cols));
+}
+
+void require_matrix(std::string_view operation, std::string_view name, TensorView view) {
+    if (view.dtype != Dtype::fp32) fail(fmt::format("{}: {} is not fp32", operation, name));
+    if (view.rows < 0 || view.cols < 0 || view.stride < view.cols) {
+        fail(fmt::format("{}: {} ({} x {}) does not fit its stride {}", operation, name, view.rows,
+                         view.cols, view.stride));
+    }
+    if (view.data == nullptr && view.rows * view.cols > 0) {
+        fail(fmt::format("{}: {} ({} x {}) has no data", operation, name, view.rows, view.cols));
+    }
+}
+
+/// `begin` rises from 0 to the rows of `view`.
+void require_ranges(std::string_view operation, std::string_view name,
+                    std::span<const std::int64_t> begin, std::string_view view_name,
+                    TensorView view) {
+    if (begin.empty() || begin.front() != 0 || begin.back() != view.rows) {
+        fail(fmt::format("{}: {} ({} rows) does not fit {} ({} x {})", operation, name,
+                         begin.empty() ? 0 : begin.back(), view_name, view.rows, view.cols));
+    }
+    for (std::size_t i = 1; i < begin.size(); ++i) {
+        if (begin[i] < begin[i - 1]) {
+            fail(fmt::format("{}: {} falls from {} to {} at {}", operation, name, begin[i - 1],
+                             begin[i], i));
+        }
+    }
+}
+
+void require_index(std::string_view operation, std::string_view index_name, std::int64_t index,
+                   std::string_view name, TensorView view) {
+    if (index >= 0 && index < view.rows) return;
+    fail(fmt::format("{}: {} {} is outside {} ({} x {})", operation, index_name, index, name,
+                     view.rows, view.cols));
+}
+
+void require_adapters(std::string_view operation, TensorView s, TensorView x, const Slots& slots,
+                      std::span<const LoraSlot> adapters, const Dropout& dropout) {
+    require_ranges(operation, "slots", slots.row_begin, "x", x);
+    require(slots.count() == static_cast<std::int64_t>(adapters.size()), operation,
+            {"slots", slots.count(), 1}, {"adapters", adapters.size()});
+    for (const LoraSlot& adapter : adapters) {
+        require(adapter.rank >= 0 && adapter.rank <= s.cols, operation, {"s", s},
+                {"adapter a", adapter.rank, x.cols});
+    }
+    if (dropout.p == 0) return;
+    if (!(dropout.p > 0 && dropout.p < 1)) {
+        fail(fmt::format("{}: dropout {} is not in [0, 1)", operation, dropout.p));
+    }
+    require(dropout.slot_key.size() == adapters.size(), operation,
+            {"dropout keys", dropout.slot_key.size()}, {"adapters", adapters.size()});
+    require(static_cast<std::int64_t>(dropout.row_counter.size()) == x.rows, operation,
+            {"dropout counters", dropout.row_counter.size()}, {"x", x});
+}
+
+void require_heads(std::string_view operation, std::string_view name, TensorView view,
+                   std::int64_t heads, const AttentionShape& shape, std::int64_t rows) {
+    require_matrix(operation, name, view);
+    require(view.rows == rows && view.cols == heads * shape.head_dim, operation, {name, view},
+            {"tokens x heads", rows, heads * shape.head_dim});
+}
+
+}  // namespace
+
+void pack(Dtype dtype, std::span<const float> values, std::int64_t out, std::int64_t in) {
+    const std::string name = fmt::format("pack {}", to_string(dtype));
+    require(out > 0 && in > 0 && static_cast<std::int64_t>(values.size()) == out * in, name,
+            {"values", values.size()}, {"weight", out, in});
+}
+
+void linear(TensorView y, TensorView x, const PackedWeight& w) {
+    require_matrix("linear", "y", y);
+    require_matrix("linear", "x", x);
+    require(x.cols == w.in, "linear", {"x", x}, {"weight", w});
+    require(y.cols == w.out, "linear", {"y", y}, {"weight", w});
+    require(y.rows == x.rows, "linear", {"y", y}, {"x", x});
+}
+
+void linear_dx(TensorView dx, TensorView dy, const PackedWeight& w) {
+    require_matrix("linear_dx", "dx", dx);
+    require_matrix("linear_dx", "dy", dy);
+    require(dy.cols == w.out, "linear_dx", {"dy", dy}, {"weight", w});
+    require(dx.cols == w.in, "linear_dx", {"dx", dx}, {"weight", w});
+    require(dx.rows == dy.rows, "linear_dx", {"dx", dx}, {"dy", dy});
+}
+
+void lora(TensorView y, TensorView s, TensorView x, const Slots& slots,
+          std::span<const LoraSlot> adapters, const Dropout& dropout) {
+    require_matrix("lora", "y", y);
+    require_matrix("lora", "s", s);
+    require_matrix("lora", "x", x);
+    require(y.rows == x.rows, "lora", {"y", y}, {"x", x});
+    require(s.rows == x.rows, "lora", {"s", s}, {"x", x});
+    require_adapters("lora", s, x, slots, adapters, dropout);
+}
+
+void lora_backward(TensorView dx, TensorView ds, TensorView dy, TensorView s, TensorView x,
+                   const Slots& slots, std::span<const LoraSlot> adapters, const Dropout& dropout) {
+    require_matrix("lora_backward", "ds", ds);
+    require_matrix("lora_backward", "dy", dy);
+    require_matrix("lora_backward", "s", s);
+    require_matrix("lora_backward", "x", x);
+    if (dx.data != nullptr) same_shape("lora_backward", "x", x, "dx", dx);
+    same_shape("lora_backward", "s", s, "ds", ds);
+    require(dy.rows == x.rows, "lora_backward", {"dy", dy}, {"x", x});
+    require(s.rows == x.rows, "lora_backward", {"s", s}, {"x", x});
+    require_adapters("lora_backward", s, x, slots, adapters, dropout);
+}
+
+void rms_norm(TensorView y, TensorView x, TensorView residual) {
+    same_shape("rms_norm", "x", x, "y", y);
+    if (residual.data != nullptr) same_shape("rms_norm", "x", x, "residual", residual);
+}
+
+void rope(TensorView x, std::int64_t heads, std::span<const std::int32_t> positions,
+          std::span<const float> inv_freq) {
+    require_matrix("rope", "x", x);
+    require(x.cols == heads * 2 * static_cast<std::int64_t>(inv_freq.size()), "rope", {"x", x},
+            {"heads x 2 frequencies", heads, 2 * static_cast<std::int64_t>(inv_freq.size())});
+    require(static_cast<std::int64_t>(positions.size()) == x.rows, "rope",
+            {"positions", positions.size()}, {"x", x});
+    for (const std::int32_t position : positions) {
+        if (position < 0) fail(fmt::format("rope: position {} is negative", position));
+    }
+}
+
+void attention(TensorView out, TensorView q, TensorView k, TensorView v,
+               const AttentionShape& shape, const Sequences& sequences) {
+    if (shape.heads <= 0 || shape.kv_heads <= 0 || shape.head_dim <= 0 ||
+        shape.heads % shape.kv_heads != 0) {
+        fail(fmt::format("attention: heads ({}) do not fit kv_heads ({}) of head_dim {}",
+                         shape.heads, shape.kv_heads, shape.head_dim));
+    }
+    require_heads("attention", "q", q, shape.heads, shape, q.rows);
+    require_heads("attention", "out", out, shape.heads, shape, q.rows);
+    require_heads("attention", "k", k, shape.kv_heads, shape, q.rows);
+    require_heads("attention", "v", v, shape.kv_heads, shape, q.rows);
+    require_ranges("attention", "sequences", sequences.begin, "q", q);
+}
+
+void attention_backward(TensorView dq, TensorView dk, TensorView dv, TensorView dout,
+                        TensorView out, TensorView q, TensorView k, TensorView v,
+                        const AttentionShape& shape, const Sequences& sequences) {
+    attention(out, q, k, v, shape, sequences);
+    same_shape("attention_backward", "q", q, "dq", dq);
+    same_shape("attention_backward", "k", k, "dk", dk);
+    same_shape("attention_backward", "v", v, "dv", dv);
+    same_shape("attention_backward", "out", out, "dout", dout);
+}
+
+void same_shape(std::string_view operation, std::string_view a_name, TensorView a,
+                std::string_view b_name, TensorView b) {
+    require_matrix(operation, a_name, a);
+    require_matrix(operation, b_name, b);
+    require(a.rows == b.rows && a.cols == b.cols, operation, {b_name, b}, {a_name, a});
+}
+
+void embedding(TensorView y, TensorView table, std::span<const std::int32_t> tokens) {
+    require_matrix("embedding", "y", y);
+    require_matrix("embedding", "table", table);
+    require(y.cols == table.cols, "embedding", {"y", y}, {"table", table});
+    require(y.rows == static_cast<std::int64_t>(tokens.size()), "embedding", {"y", y},
+            {"tokens", tokens.size()});
+    for (const std::int32_t token : tokens) {
+        require_index("embedding", "token", token, "table", table);
+    }
+}
+
+void cross_entropy(std::span<const double> loss, TensorView dx, TensorView x,
+                   const PackedWeight& head, std::span<const std::int32_t> targets,
+                   std::span<const float> weight) {
+    require_matrix("cross_entropy", "x", x);
+    require(x.cols == head.in, "cross_entropy", {"x", x}, {"head", head});
+    const auto rows = static_cast<std::size_t>(x.rows);
+    require(loss.size() == rows, "cross_entropy", {"loss", loss.size()}, {"x", x});
+    require(targets.size() == rows, "cross_entropy", {"targets", targets.size()}, {"x", x});
+    if (dx.data != nullptr) {
+        same_shape("cross_entropy", "x", x, "dx", dx);
+        require(weight.size() == rows, "cross_entropy", {"weight", weight.size()}, {"x", x});
+    }
+    const TensorView vocabulary{nullptr, Dtype::fp32, head.out, head.in, head.in};
+    for (const std::int32_t target : targets) {
+        require_index("cross_entropy", "target", target, "head", vocabulary);
+    }
+}
+
+void row_list(std::string_view operation, TensorView few, TensorView many,
+              std::span<const std::int64_t> rows) {
+    require_matrix(operation, "selected", few);
+    require_matrix(operation, "all", many);
+    require(few.cols == many.cols, operation, {"selected", few}, {"all", many});
+    require(few.rows == static_cast<std::int64_t>(rows.size()), operation, {"selected", few},
+            {"rows", rows.size()});
+    for (const std::int64_t row : rows) require_index(operation, "row", row, "all", many);
+}
+
+void same_size(std::string_view operation, std::string_view a_name, std::size_t a,
+               std::string_view b_name, std::size_t b) {
+    require(a == b, operation, {b_name, b}, {a_name, a});
+}
+
+}  // namespace fedit::check

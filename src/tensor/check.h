@@ -1,0 +1,43 @@
+// tensor/check.h: shape checks of each operation, shared by the back ends; nothing throws after
+// them.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "fedit/tensor/backend.h"
+
+namespace fedit::check {
+
+// Each throws ShapeError naming the operation and both operands with their shapes.
+
+void pack(Dtype dtype, std::span<const float> values, std::int64_t out, std::int64_t in);
+void linear(TensorView y, TensorView x, const PackedWeight& w);
+void linear_dx(TensorView dx, TensorView dy, const PackedWeight& w);
+void lora(TensorView y, TensorView s, TensorView x, const Slots& slots,
+          std::span<const LoraSlot> adapters, const Dropout& dropout);
+void lora_backward(TensorView dx, TensorView ds, TensorView dy, TensorView s, TensorView x,
+                   const Slots& slots, std::span<const LoraSlot> adapters, const Dropout& dropout);
+void rms_norm(TensorView y, TensorView x, TensorView residual);
+void rope(TensorView x, std::int64_t heads, std::span<const std::int32_t> positions,
+          std::span<const float> inv_freq);
+void attention(TensorView out, TensorView q, TensorView k, TensorView v,
+               const AttentionShape& shape, const Sequences& sequences);
+void attention_backward(TensorView dq, TensorView dk, TensorView dv, TensorView dout,
+                        TensorView out, TensorView q, TensorView k, TensorView v,
+                        const AttentionShape& shape, const Sequences& sequences);
+/// Matrices of one shape; `a` is what the others are held against.
+void same_shape(std::string_view operation, std::string_view a_name, TensorView a,
+                std::string_view b_name, TensorView b);
+void embedding(TensorView y, TensorView table, std::span<const std::int32_t> tokens);
+void cross_entropy(std::span<const double> loss, TensorView dx, TensorView x,
+                   const PackedWeight& head, std::span<const std::int32_t> targets,
+                   std::span<const float> weight);
+/// `few` has a row for each of `rows`, which are rows of `many`.
+void row_list(std::string_view operation, TensorView few, TensorView many,
+              std::span<const std::int64_t> rows);
+void same_size(std::string_view operation, std::string_view a_name, std::size_t a,
+               std::string_view b_name, std::size_t b);
+
+}  // namespace fedit::check

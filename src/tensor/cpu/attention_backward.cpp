@@ -1,0 +1,129 @@
+// tensor/cpu/attention_backward.cpp: the backward of attention, with the weights computed again
+// from lse, block by block.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "tensor/cpu/attention_backward.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include <hwy/contrib/math/math-inl.h>
+
+#include <cmath>
+
+#include "tensor/cpu/attention-inl.h"
+#include "tensor/cpu/attention_backward.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace fedit::cpu::HWY_NAMESPACE {
+
+using Memory = AttentionBackwardMemory;
+
+/// One row of a block: scores become weights exp(score - lse), and the gradients of the weights
+/// those of the scores, scale * weight * (gradient - dot); zeros beyond what the row sees.
+HWY_INLINE void WeighRow(float* weights, float* dscores, std::int64_t seen, float lse, float dot,
+                         float scale) {
+    ForEach(seen, [&](auto d, std::int64_t j) HWY_ATTR {
+        const auto w = hn::Exp(d, hn::Sub(hn::LoadU(d, weights + j), hn::Set(d, lse)));
+        const auto slope = hn::Sub(hn::LoadU(d, dscores + j), hn::Set(d, dot));
+        hn::StoreU(w, d, weights + j);
+        hn::StoreU(hn::Mul(hn::Mul(w, hn::Set(d, scale)), slope), d, dscores + j);
+    });
+    std::fill(weights + seen, weights + key_block, 0.0F);
+    std::fill(dscores + seen, dscores + key_block, 0.0F);
+}
+
+HWY_INLINE void BackwardBlock(const AttentionBlock& block, TensorView q, TensorView dout,
+                              const float* lse, const float* dots, float scale,
+                              const Memory& memory) {
+    ScoreBlock(memory.weights, block, q, memory.keys_transposed);
+    ScoreBlock(memory.dscores, block, dout, memory.values_transposed);
+    for (std::int64_t i = 0; i < block.rows; ++i) {
+        WeighRow(memory.weights + i * key_block, memory.dscores + i * key_block,
+                 block.keys_seen(i + 1), lse[block.query + i], dots[i], scale);
+    }
+    AddOverKeys(memory.dq, memory.cols, block, memory.dscores, memory.keys, q.rows);
+    AddOverQueries(memory.dv, memory.cols, block, memory.weights, memory.douts);
+    AddOverQueries(memory.dk, memory.cols, block, memory.dscores, memory.queries);
+}
+
+/// Packs the keys and values of one head and clears the sums.
+void BeginBackward(const Memory& memory, TensorView k, TensorView v, float scale) {
+    PackTransposed(memory.keys_transposed, k.floats(), k.stride, k.cols, k.rows, scale);
+    PackTransposed(memory.values_transposed, v.floats(), v.stride, v.cols, v.rows, 1.0F);
+    PackRows(memory.keys, k.floats(), k.stride, k.rows, k.cols, 1.0F);
+    std::fill_n(memory.dk, k.rows * memory.cols, 0.0F);
+    std::fill_n(memory.dv, k.rows * memory.cols, 0.0F);
+}
+
+void BackwardHead(TensorView dq, TensorView dout, TensorView out, const float* lse, TensorView q,
+                  float scale, const Memory& memory) {
+    for (std::int64_t query = 0; query < q.rows; query += query_block) {
+        const std::int64_t rows = std::min(query_block, q.rows - query);
+        float dots[query_block];
+        for (std::int64_t i = 0; i < rows; ++i) {
+            const float *a = dout.row(query + i), *b = out.row(query + i);
+            dots[i] = SumOver(out.cols, [&](auto d, std::int64_t j) HWY_ATTR {
+                return hn::Mul(hn::LoadU(d, a + j), hn::LoadU(d, b + j));
+            });
+        }
+        PackRows(memory.queries, q.row(query), q.stride, rows, q.cols, 1.0F);
+        PackRows(memory.douts, dout.row(query), dout.stride, rows, dout.cols, 1.0F);
+        std::fill_n(memory.dq, rows * memory.cols, 0.0F);
+        for (std::int64_t key = 0; key < query + rows; key += key_block) {
+            BackwardBlock({query, rows, key}, q, dout, lse, dots, scale, memory);
+        }
+        for (std::int64_t i = 0; i < rows; ++i) {
+            std::copy_n(memory.dq + i * memory.cols, dq.cols, dq.row(query + i));
+        }
+    }
+}
+
+}  // namespace fedit::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+#include "tensor/check.h"
+#include "tensor/cpu/cpu_backend.h"
+#include "tensor/cpu/parallel.h"
+
+namespace fedit::cpu {
+
+HWY_EXPORT(BeginBackward);
+HWY_EXPORT(BackwardHead);
+
+void CpuBackend::attention_backward(TensorView dq, TensorView dk, TensorView dv, TensorView dout,
+                                    TensorView out, const float* lse, TensorView q, TensorView k,
+                                    TensorView v, const AttentionShape& shape,
+                                    const Sequences& sequences) {
+    check::attention_backward(dq, dk, dv, dout, out, q, k, v, shape, sequences);
+    const std::vector<AttentionTask> tasks = attention_tasks(sequences, shape);
+    const std::int64_t head_dim = shape.head_dim, length = longest(tasks);
+    const std::int64_t group = shape.heads / shape.kv_heads;
+    const std::int64_t thread_floats =
+        aligned_floats(AttentionBackwardMemory::floats(length, head_dim));
+    float* const memory = scratch_.floats(threads_ * thread_floats);
+    const float scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
+
+    const auto begin_backward = HWY_DYNAMIC_DISPATCH(BeginBackward);
+    const auto backward_head = HWY_DYNAMIC_DISPATCH(BackwardHead);
+    const auto task_count = static_cast<std::int64_t>(tasks.size());
+    parallel_for(threads_, task_count, [&](std::int64_t i, int thread) noexcept {
+        const AttentionTask& task = tasks[static_cast<std::size_t>(i)];
+        const AttentionBackwardMemory own(memory + thread * thread_floats, length, head_dim);
+        const auto part = [&](TensorView matrix, std::int64_t head) {
+            return head_part(matrix, task, head, head_dim);
+        };
+        begin_backward(own, part(k, task.kv_head), part(v, task.kv_head), scale);
+        for (std::int64_t h = task.kv_head * group; h < (task.kv_head + 1) * group; ++h) {
+            backward_head(part(dq, h), part(dout, h), part(out, h), lse + h * q.rows + task.begin,
+                          part(q, h), scale, own);
+        }
+        const TensorView dk_part = part(dk, task.kv_head), dv_part = part(dv, task.kv_head);
+        for (std::int64_t t = 0; t < task.length; ++t) {
+            std::copy_n(own.dk + t * own.cols, head_dim, dk_part.row(t));
+            std::copy_n(own.dv + t * own.cols, head_dim, dv_part.row(t));
+        }
+    });
+}
+
+}  // namespace fedit::cpu
+#endif

@@ -1,0 +1,72 @@
+// tensor/cpu/cpu_backend.h: the CPU back end; each operation is in the file of its name.
+#pragma once
+
+#include "fedit/tensor/backend.h"
+#include "tensor/cpu/products.h"
+#include "tensor/cpu/rope_table.h"
+#include "tensor/cpu/scratch.h"
+
+namespace fedit::cpu {
+
+class CpuBackend final : public Backend {
+public:
+    /// `choice` other than for_this_cpu() is for tests.
+    explicit CpuBackend(int threads, ProductChoice choice = ProductChoice::for_this_cpu());
+
+    DeviceInfo info() const override;
+
+    void* allocate(std::size_t bytes) override;
+    void release(void* memory) noexcept override;
+    void upload(void* to, std::span<const std::byte> from) override;
+    void download(std::span<std::byte> to, const void* from) override;
+
+    std::size_t packed_bytes(Dtype dtype, std::int64_t out, std::int64_t in) const override;
+    void pack(std::byte* memory, Dtype dtype, std::span<const float> values, std::int64_t out,
+              std::int64_t in) override;
+    void linear(TensorView y, TensorView x, const PackedWeight& w, const float* bias,
+                bool accumulate) override;
+    void linear_dx(TensorView dx, TensorView dy, const PackedWeight& w, bool accumulate) override;
+
+    void lora(TensorView y, TensorView s, TensorView x, const Slots& slots,
+              std::span<const LoraSlot> adapters, const Dropout& dropout) override;
+    void lora_backward(TensorView dx, TensorView ds, TensorView dy, TensorView s, TensorView x,
+                       const Slots& slots, std::span<const LoraSlot> adapters,
+                       const Dropout& dropout) override;
+
+    void rms_norm(TensorView y, TensorView x, TensorView residual, const float* gain,
+                  float eps) override;
+    void rms_norm_backward(TensorView dx, TensorView dy, TensorView x, const float* gain,
+                           float eps) override;
+    void rope(TensorView x, std::int64_t heads, std::span<const std::int32_t> positions,
+              std::span<const float> inv_freq, float attention_scale, bool inverse) override;
+    void attention(TensorView out, float* lse, TensorView q, TensorView k, TensorView v,
+                   const AttentionShape& shape, const Sequences& sequences) override;
+    void attention_backward(TensorView dq, TensorView dk, TensorView dv, TensorView dout,
+                            TensorView out, const float* lse, TensorView q, TensorView k,
+                            TensorView v, const AttentionShape& shape,
+                            const Sequences& sequences) override;
+    void swiglu(TensorView y, TensorView gate, TensorView up) override;
+    void swiglu_backward(TensorView dgate, TensorView dup, TensorView dy, TensorView gate,
+                         TensorView up) override;
+    void embedding(TensorView y, TensorView table, std::span<const std::int32_t> tokens) override;
+    void cross_entropy(std::span<double> loss, TensorView dx, TensorView x,
+                       const PackedWeight& head, std::span<const std::int32_t> targets,
+                       std::span<const float> weight) override;
+    void gather_rows(TensorView y, TensorView x, std::span<const std::int64_t> rows) override;
+    void scatter_add_rows(TensorView y, TensorView x, std::span<const std::int64_t> rows) override;
+
+    void adamw(std::span<float> x, std::span<const float> g, std::span<float> m, std::span<float> v,
+               const AdamW& settings) override;
+    void sgd(std::span<float> x, std::span<const float> g, double lr, double weight_decay) override;
+    void scale(std::span<float> x, float factor) override;
+    void fill(std::span<float> x, float value) override;
+    double squared_norm(std::span<const float> x) override;
+
+private:
+    int threads_;
+    Products products_;
+    RopeTable rope_table_;
+    Scratch scratch_;
+};
+
+}  // namespace fedit::cpu

@@ -1,0 +1,93 @@
+// tensor/cpu/cross_entropy.cpp: the loss and its gradient, with logits in chunks of rows.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "tensor/cpu/cross_entropy.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include <hwy/contrib/math/math-inl.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "tensor/cpu/vector-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace fedit::cpu::HWY_NAMESPACE {
+
+/// Replaces each logit by exp(logit - max) and returns the sum; float partial sums go to double.
+HWY_INLINE double ExpInPlace(float* logits, std::int64_t count, float max) {
+    constexpr std::int64_t block = 1024;
+    double total = 0;
+    for (std::int64_t begin = 0; begin < count; begin += block) {
+        float* const x = logits + begin;
+        total += SumOver(std::min(block, count - begin), [&](auto d, std::int64_t j) HWY_ATTR {
+            const auto e = hn::Exp(d, hn::Sub(hn::LoadU(d, x + j), hn::Set(d, max)));
+            hn::StoreU(e, d, x + j);
+            return e;
+        });
+    }
+    return total;
+}
+
+/// Returns -log softmax(logits)[target]; logits become weight * (softmax - onehot(target)).
+double CrossEntropyRow(float* logits, std::int64_t count, std::int32_t target, float weight) {
+    const float max = MaxOf(logits, count);
+    const double above_target = static_cast<double>(max) - logits[target];
+    const double sum = ExpInPlace(logits, count, max);
+    const auto factor = static_cast<float>(weight / sum);
+    ForEach(count, [&](auto d, std::int64_t j) HWY_ATTR {
+        hn::StoreU(hn::Mul(hn::LoadU(d, logits + j), hn::Set(d, factor)), d, logits + j);
+    });
+    logits[target] -= weight;
+    return std::log(sum) + above_target;
+}
+
+}  // namespace fedit::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+#include "tensor/check.h"
+#include "tensor/cpu/cpu_backend.h"
+#include "tensor/cpu/parallel.h"
+
+namespace fedit::cpu {
+
+HWY_EXPORT(CrossEntropyRow);
+
+namespace {
+
+/// Logits are held for this many bytes at a time, whatever the number of rows.
+constexpr std::int64_t logits_bytes = 32 << 20;
+
+std::int64_t chunk_rows(std::int64_t vocab) {
+    const std::int64_t rows = logits_bytes / (vocab * 4);
+    return rows >= 16 ? rows / 16 * 16 : std::max<std::int64_t>(rows, 1);
+}
+
+}  // namespace
+
+void CpuBackend::cross_entropy(std::span<double> loss, TensorView dx, TensorView x,
+                               const PackedWeight& head, std::span<const std::int32_t> targets,
+                               std::span<const float> weight) {
+    check::cross_entropy(loss, dx, x, head, targets, weight);
+    if (x.rows == 0) return;
+    const std::int64_t chunk = std::min(chunk_rows(head.out), x.rows);
+    float* const memory = scratch_.floats(chunk * head.out);
+    const auto row_loss = HWY_DYNAMIC_DISPATCH(CrossEntropyRow);
+    for (std::int64_t begin = 0; begin < x.rows; begin += chunk) {
+        const std::int64_t rows = std::min(chunk, x.rows - begin);
+        const TensorView logits = fp32_view(memory, rows, head.out);
+        products_.multiply(logits, x.row_range(begin, rows), head, nullptr, /*accumulate=*/false);
+        parallel_for(threads_, rows, [&](std::int64_t i, int) noexcept {
+            const auto t = static_cast<std::size_t>(begin + i);
+            const float row_weight = dx.data == nullptr ? 0.0F : weight[t];
+            loss[t] = row_loss(logits.row(i), head.out, targets[t], row_weight);
+        });
+        if (dx.data == nullptr) continue;
+        products_.multiply_transposed(dx.row_range(begin, rows), logits, head,
+                                      /*accumulate=*/false);
+    }
+}
+
+}  // namespace fedit::cpu
+#endif

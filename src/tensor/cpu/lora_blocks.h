@@ -1,0 +1,36 @@
+// tensor/cpu/lora_blocks.h: how the adapters' products are divided, the same forward and backward.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "fedit/tensor/backend.h"
+
+namespace fedit::cpu {
+
+/// Rows of a task: their input stays in a core's L2 cache. A multiple of every tile's rows.
+inline constexpr std::int64_t lora_block_rows = 48;
+/// Depth at which a long sum is cut, so that the panels in use stay in L1.
+inline constexpr std::int64_t lora_block_depth = 256;
+
+/// Rows [begin, end) of one slot.
+struct RowBlock {
+    std::int64_t slot, begin, end;
+};
+
+/// Blocks start at their slot's first row, so a member's sums do not depend on who runs beside it.
+inline std::vector<RowBlock> row_blocks(const Slots& slots, std::span<const LoraSlot> adapters) {
+    std::vector<RowBlock> blocks;
+    for (std::int64_t slot = 0; slot < slots.count(); ++slot) {
+        const auto i = static_cast<std::size_t>(slot);
+        if (adapters[i].rank == 0) continue;
+        for (std::int64_t t = slots.row_begin[i]; t < slots.row_begin[i + 1];
+             t += lora_block_rows) {
+            blocks.push_back({slot, t, std::min(t + lora_block_rows, slots.row_begin[i + 1])});
+        }
+    }
+    return blocks;
+}
+
+}  // namespace fedit::cpu

@@ -1,0 +1,138 @@
+// tensor/cpu/optimizer.cpp: elementwise work on flat vectors of adapters, and their norm.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "tensor/cpu/optimizer.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "tensor/cpu/optimizer_step.h"
+#include "tensor/cpu/vector-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace fedit::cpu::HWY_NAMESPACE {
+
+void AdamWBlock(float* x, const float* g, float* m, float* v, std::int64_t count,
+                const AdamWStep& step) {
+    ForEach(count, [&](auto d, std::int64_t i) HWY_ATTR {
+        const auto gradient = hn::LoadU(d, g + i);
+        const auto m0 = hn::LoadU(d, m + i);
+        const auto m1 =
+            hn::Add(m0, hn::Mul(hn::Sub(gradient, m0), hn::Set(d, step.one_minus_beta1)));
+        const auto fresh = hn::Mul(hn::Mul(gradient, gradient), hn::Set(d, step.one_minus_beta2));
+        const auto v1 = hn::Add(hn::Mul(hn::LoadU(d, v + i), hn::Set(d, step.beta2)), fresh);
+        const auto root = hn::Div(hn::Sqrt(v1), hn::Set(d, step.root_of_correction2));
+        const auto direction = hn::Div(m1, hn::Add(root, hn::Set(d, step.eps)));
+        const auto decayed = hn::Mul(hn::LoadU(d, x + i), hn::Set(d, step.decay));
+        hn::StoreU(m1, d, m + i);
+        hn::StoreU(v1, d, v + i);
+        hn::StoreU(hn::Sub(decayed, hn::Mul(hn::Set(d, step.step_size), direction)), d, x + i);
+    });
+}
+
+void SgdBlock(float* x, const float* g, std::int64_t count, float lr, float weight_decay) {
+    ForEach(count, [&](auto d, std::int64_t i) HWY_ATTR {
+        const auto value = hn::LoadU(d, x + i);
+        const auto slope = hn::Add(hn::LoadU(d, g + i), hn::Mul(hn::Set(d, weight_decay), value));
+        hn::StoreU(hn::Sub(value, hn::Mul(hn::Set(d, lr), slope)), d, x + i);
+    });
+}
+
+}  // namespace fedit::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+#include <array>
+#include <cmath>
+#include <vector>
+
+#include "tensor/check.h"
+#include "tensor/cpu/cpu_backend.h"
+#include "tensor/cpu/parallel.h"
+
+namespace fedit::cpu {
+
+HWY_EXPORT(AdamWBlock);
+HWY_EXPORT(SgdBlock);
+
+namespace {
+
+/// Elements that one task takes; also the block of squared_norm, so part of its bits.
+constexpr std::int64_t block_elements = 4096;
+
+/// Eight sums in a fixed order, so that neither threads nor vector length change bits.
+double squared_sum(const float* x, std::int64_t count) noexcept {
+    std::array<double, 8> sums{};
+    for (std::int64_t i = 0; i < count; ++i) {
+        const double value = x[i];
+        sums[static_cast<std::size_t>(i % 8)] += value * value;
+    }
+    double total = 0;
+    for (const double sum : sums) total += sum;
+    return total;
+}
+
+}  // namespace
+
+void CpuBackend::adamw(std::span<float> x, std::span<const float> g, std::span<float> m,
+                       std::span<float> v, const AdamW& settings) {
+    check::same_size("adamw", "x", x.size(), "g", g.size());
+    check::same_size("adamw", "x", x.size(), "m", m.size());
+    check::same_size("adamw", "x", x.size(), "v", v.size());
+    const auto step = static_cast<double>(settings.step);
+    const double correction1 = 1 - std::pow(settings.beta1, step);
+    const double correction2 = 1 - std::pow(settings.beta2, step);
+    const AdamWStep constants{.one_minus_beta1 = static_cast<float>(1 - settings.beta1),
+                              .beta2 = static_cast<float>(settings.beta2),
+                              .one_minus_beta2 = static_cast<float>(1 - settings.beta2),
+                              .root_of_correction2 = static_cast<float>(std::sqrt(correction2)),
+                              .eps = static_cast<float>(settings.eps),
+                              .decay = static_cast<float>(1 - settings.lr * settings.weight_decay),
+                              .step_size = static_cast<float>(settings.lr / correction1)};
+    const auto block = HWY_DYNAMIC_DISPATCH(AdamWBlock);
+    parallel_blocks(threads_, static_cast<std::int64_t>(x.size()), block_elements,
+                    [&](std::int64_t begin, std::int64_t end) noexcept {
+                        block(x.data() + begin, g.data() + begin, m.data() + begin,
+                              v.data() + begin, end - begin, constants);
+                    });
+}
+
+void CpuBackend::sgd(std::span<float> x, std::span<const float> g, double lr, double weight_decay) {
+    check::same_size("sgd", "x", x.size(), "g", g.size());
+    const auto block = HWY_DYNAMIC_DISPATCH(SgdBlock);
+    parallel_blocks(threads_, static_cast<std::int64_t>(x.size()), block_elements,
+                    [&](std::int64_t begin, std::int64_t end) noexcept {
+                        block(x.data() + begin, g.data() + begin, end - begin,
+                              static_cast<float>(lr), static_cast<float>(weight_decay));
+                    });
+}
+
+void CpuBackend::scale(std::span<float> x, float factor) {
+    parallel_blocks(threads_, static_cast<std::int64_t>(x.size()), block_elements,
+                    [&](std::int64_t begin, std::int64_t end) noexcept {
+                        for (std::int64_t i = begin; i < end; ++i)
+                            x[static_cast<std::size_t>(i)] *= factor;
+                    });
+}
+
+void CpuBackend::fill(std::span<float> x, float value) {
+    parallel_blocks(threads_, static_cast<std::int64_t>(x.size()), block_elements,
+                    [&](std::int64_t begin, std::int64_t end) noexcept {
+                        std::fill(x.data() + begin, x.data() + end, value);
+                    });
+}
+
+double CpuBackend::squared_norm(std::span<const float> x) {
+    const auto count = static_cast<std::int64_t>(x.size());
+    std::vector<double> sums(
+        static_cast<std::size_t>((count + block_elements - 1) / block_elements));
+    parallel_blocks(threads_, count, block_elements,
+                    [&](std::int64_t begin, std::int64_t end) noexcept {
+                        sums[static_cast<std::size_t>(begin / block_elements)] =
+                            squared_sum(x.data() + begin, end - begin);
+                    });
+    double total = 0;
+    for (const double sum : sums) total += sum;
+    return total;
+}
+
+}  // namespace fedit::cpu
+#endif

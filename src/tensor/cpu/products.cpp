@@ -1,0 +1,304 @@
+// tensor/cpu/products.cpp: oneDNN matmul primitives, created once a shape.
+#include "tensor/cpu/products.h"
+
+#include <fmt/format.h>
+#include <omp.h>
+
+#include <cstring>
+#include <map>
+#include <oneapi/dnnl/dnnl.hpp>
+#include <string_view>
+#include <tuple>
+
+#include "fedit/core/error.h"
+#include "tensor/cpu/bf16.h"
+#include "tensor/cpu/parallel.h"
+#include "tensor/cpu/scratch.h"
+
+namespace fedit::cpu {
+
+namespace {
+
+using dnnl::memory;
+
+/// W takes x to y, W^T takes dy to dx.
+enum class Form { w, w_transposed };
+
+/// What a primitive is made for; src (rows x depth) times weight (depth x cols).
+struct Product {
+    Form form;
+    Dtype dtype;
+    std::int64_t rows, depth, cols, src_stride, dst_stride;
+    bool bias, accumulate;
+    auto operator<=>(const Product&) const = default;
+};
+
+/// A primitive and the handles that its execution binds to memory.
+struct Prepared {
+    dnnl::matmul primitive;
+    memory src, weights, bias, dst;
+};
+
+/// Shapes change with every batch; this many are remembered.
+constexpr std::size_t max_prepared = 2048;
+
+memory::data_type to_dnnl(Dtype dtype) {
+    return dtype == Dtype::fp32 ? memory::data_type::f32 : memory::data_type::bf16;
+}
+
+memory::desc matrix(Dtype dtype, std::int64_t rows, std::int64_t cols, std::int64_t stride) {
+    return {memory::dims{rows, cols}, to_dnnl(dtype), memory::dims{stride, 1}};
+}
+
+/// The weight as a (depth x cols) operand.
+memory::desc weight_desc(WeightLayout layout, Form form, Dtype dtype, std::int64_t depth,
+                         std::int64_t cols) {
+    const memory::dims dims{depth, cols};
+    if (layout == WeightLayout::blocked) {
+        return {
+            dims, to_dnnl(dtype),
+            dtype == Dtype::fp32 ? memory::format_tag::BA16a64b : memory::format_tag::BA16a64b2a};
+    }
+    return {dims, to_dnnl(dtype), form == Form::w ? memory::dims{1, depth} : memory::dims{cols, 1}};
+}
+
+dnnl::matmul::primitive_desc describe(const dnnl::engine& engine, WeightLayout layout,
+                                      const Product& product) {
+    const memory::desc src = matrix(product.dtype, product.rows, product.depth, product.src_stride);
+    const memory::desc dst = matrix(Dtype::fp32, product.rows, product.cols, product.dst_stride);
+    const memory::desc weights =
+        weight_desc(layout, product.form, product.dtype, product.depth, product.cols);
+    dnnl::primitive_attr attributes;
+    if (product.accumulate) {
+        dnnl::post_ops add;
+        add.append_sum();
+        attributes.set_post_ops(add);
+    }
+    if (!product.bias) return {dnnl::matmul::desc(src, weights, dst), attributes, engine};
+    const memory::desc bias = matrix(Dtype::fp32, 1, product.cols, product.cols);
+    return {dnnl::matmul::desc(src, weights, bias, dst), attributes, engine};
+}
+
+/// Makes oneDNN use this back end's threads, and nobody else's choice change.
+class ThreadScope {
+public:
+    explicit ThreadScope(int threads) : before_(omp_get_max_threads()) {
+        omp_set_num_threads(threads);
+    }
+    ~ThreadScope() { omp_set_num_threads(before_); }
+    ThreadScope(const ThreadScope&) = delete;
+    ThreadScope& operator=(const ThreadScope&) = delete;
+
+private:
+    int before_;
+};
+
+bool cpu_has(dnnl_cpu_isa_t isa) {
+    return (dnnl_get_effective_cpu_isa() & isa) == isa;
+}
+
+void copy_matrix(int threads, TensorView to, TensorView from, bool add) {
+    parallel_blocks(threads, from.rows, 16, [&](std::int64_t begin, std::int64_t end) noexcept {
+        for (std::int64_t t = begin; t < end; ++t) {
+            float* out = to.row(t);
+            const float* in = from.row(t);
+            for (std::int64_t j = 0; j < from.cols; ++j) out[j] = add ? out[j] + in[j] : in[j];
+        }
+    });
+}
+
+}  // namespace
+
+ProductChoice ProductChoice::for_this_cpu() {
+    ProductChoice choice;
+    if (cpu_has(dnnl_cpu_isa_avx512_core_bf16)) choice.bf16 = Bf16Products::native;
+    if (!cpu_has(dnnl_cpu_isa_avx512_core)) return choice;
+    // The blocked layout is fast only where oneDNN has a kernel that reads it.
+    const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+    const Product sample{Form::w, Dtype::fp32, 128, 768, 768, 768, 768, false, false};
+    const std::string kernel = describe(engine, WeightLayout::blocked, sample).impl_info_str();
+    if (kernel.starts_with("brg")) choice.layout = WeightLayout::blocked;
+    return choice;
+}
+
+std::string product_library() {
+    const dnnl_version_t* version = dnnl_version();
+    return fmt::format("oneDNN {}.{}.{}", version->major, version->minor, version->patch);
+}
+
+struct Products::Impl {
+    Impl(int thread_count, ProductChoice product_choice)
+        : threads(thread_count),
+          choice(product_choice),
+          engine(dnnl::engine::kind::cpu, 0),
+          stream(engine) {}
+
+    int threads;
+    ProductChoice choice;
+    dnnl::engine engine;
+    dnnl::stream stream;
+    std::map<Product, Prepared> prepared;
+    Scratch src_scratch, dst_scratch, weight_scratch, bf16_scratch;
+
+    WeightLayout layout_of(Dtype dtype) const {
+        // Emulation widens plain bf16 rows.
+        return dtype == Dtype::bf16 && choice.bf16 == Bf16Products::emulated ? WeightLayout::plain
+                                                                             : choice.layout;
+    }
+
+    std::size_t form_bytes(Form form, Dtype dtype, std::int64_t out, std::int64_t in) const {
+        const auto [depth, cols] = form == Form::w ? std::pair(in, out) : std::pair(out, in);
+        const std::size_t bytes =
+            weight_desc(layout_of(dtype), form, dtype, depth, cols).get_size();
+        return (bytes + alignment - 1) / alignment * alignment;
+    }
+
+    Prepared& prepare(WeightLayout layout, const Product& product) {
+        if (const auto found = prepared.find(product); found != prepared.end()) {
+            return found->second;
+        }
+        if (prepared.size() >= max_prepared) prepared.clear();
+        const auto described = describe(engine, layout, product);
+        const auto unbound = [&](const memory::desc& desc) {
+            return memory(desc, engine, DNNL_MEMORY_NONE);
+        };
+        Prepared made{dnnl::matmul(described), unbound(described.src_desc()),
+                      unbound(described.weights_desc()), unbound(described.bias_desc()),
+                      unbound(described.dst_desc())};
+        return prepared.emplace(product, std::move(made)).first->second;
+    }
+
+    void execute(WeightLayout layout, const Product& product, const void* src, const void* weights,
+                 const float* bias, float* dst) {
+        const ThreadScope scope(threads);
+        try {
+            Prepared& ready = prepare(layout, product);
+            // oneDNN takes operands it only reads as void* too.
+            ready.src.set_data_handle(const_cast<void*>(src));
+            ready.weights.set_data_handle(const_cast<void*>(weights));
+            ready.dst.set_data_handle(dst);
+            std::unordered_map<int, memory> arguments{{DNNL_ARG_SRC, ready.src},
+                                                      {DNNL_ARG_WEIGHTS, ready.weights},
+                                                      {DNNL_ARG_DST, ready.dst}};
+            if (product.bias) {
+                ready.bias.set_data_handle(const_cast<float*>(bias));
+                arguments.emplace(DNNL_ARG_BIAS, ready.bias);
+            }
+            ready.primitive.execute(stream, arguments);
+            stream.wait();
+        } catch (const dnnl::error& error) {
+            throw RunError(
+                {.what = fmt::format("oneDNN failed: {}", error.what()),
+                 .where = fmt::format("{} product {} x {} x {}", to_string(product.dtype),
+                                      product.rows, product.depth, product.cols),
+                 .remedy = "check the memory that is left; `fedit doctor` shows this CPU"});
+        }
+    }
+
+    /// dst = src W (form w: W^T of the docstrings), both forms alike.
+    void multiply(Form form, TensorView dst, TensorView src, const PackedWeight& w,
+                  const float* bias, bool accumulate) {
+        if (src.rows == 0) return;
+        WeightLayout layout = layout_of(w.dtype);
+        Dtype dtype = w.dtype;
+        const void* weights = w.data;
+        if (layout == WeightLayout::blocked && form == Form::w_transposed) {
+            weights = w.data + form_bytes(Form::w, w.dtype, w.out, w.in);
+        }
+        const void* operand = src.data;
+        std::int64_t src_stride = src.stride;
+        if (w.dtype == Dtype::bf16) {
+            std::uint16_t* rounded = reinterpret_cast<std::uint16_t*>(
+                bf16_scratch.bytes(static_cast<std::size_t>(src.rows * src.cols) * 2));
+            round_to_bf16(threads, rounded, src);
+            operand = rounded;
+            src_stride = src.cols;
+            if (choice.bf16 == Bf16Products::emulated) {
+                operand = widen(src_scratch, rounded, src.rows * src.cols);
+                weights = widen(weight_scratch, w.data, w.out * w.in);
+                dtype = Dtype::fp32;
+            }
+        } else if (layout == WeightLayout::blocked && src.stride != src.cols) {
+            // Kernels for blocked weights want dense rows, here and in dst.
+            const TensorView dense =
+                fp32_view(src_scratch.floats(src.rows * src.cols), src.rows, src.cols);
+            copy_matrix(threads, dense, src, /*add=*/false);
+            operand = dense.data;
+            src_stride = dense.stride;
+        }
+        const bool through_dense = layout == WeightLayout::blocked && dst.stride != dst.cols;
+        const TensorView result =
+            through_dense ? fp32_view(dst_scratch.floats(dst.rows * dst.cols), dst.rows, dst.cols)
+                          : dst;
+        const Product product{form,          dtype,           src.rows,
+                              src.cols,      dst.cols,        src_stride,
+                              result.stride, bias != nullptr, accumulate && !through_dense};
+        execute(layout, product, operand, weights, bias, result.floats());
+        if (through_dense) copy_matrix(threads, dst, result, accumulate);
+    }
+
+    const float* widen(Scratch& scratch, const void* bf16, std::int64_t count) {
+        float* wide = scratch.floats(count);
+        widen_bf16(threads, wide, static_cast<const std::uint16_t*>(bf16), count);
+        return wide;
+    }
+};
+
+Products::Products(int threads, ProductChoice choice)
+    : choice_(choice), impl_(std::make_unique<Impl>(threads, choice)) {}
+
+Products::~Products() = default;
+
+std::size_t Products::packed_bytes(Dtype dtype, std::int64_t out, std::int64_t in) const {
+    std::size_t bytes = impl_->form_bytes(Form::w, dtype, out, in);
+    if (impl_->layout_of(dtype) == WeightLayout::blocked) {
+        bytes += impl_->form_bytes(Form::w_transposed, dtype, out, in);
+    }
+    return bytes;
+}
+
+void Products::pack(std::byte* memory_begin, Dtype dtype, std::span<const float> values,
+                    std::int64_t out, std::int64_t in) {
+    if (dtype == Dtype::bf16 && choice_.bf16 == Bf16Products::absent) {
+        throw InputError({.what = "this CPU has no bf16 products",
+                          .where = "--dtype bf16; missing instructions: avx512_bf16 (or AMX)",
+                          .remedy = "use --dtype fp32"});
+    }
+    const TensorView source{const_cast<float*>(values.data()), Dtype::fp32, out, in, in};
+    const void* plain = values.data();
+    const WeightLayout layout = impl_->layout_of(dtype);
+    if (dtype == Dtype::bf16) {
+        std::byte* rounded = layout == WeightLayout::plain
+                                 ? memory_begin
+                                 : impl_->bf16_scratch.bytes(values.size() * 2);
+        round_to_bf16(impl_->threads, reinterpret_cast<std::uint16_t*>(rounded), source);
+        plain = rounded;
+    }
+    if (layout == WeightLayout::plain) {
+        if (dtype == Dtype::fp32) std::memcpy(memory_begin, plain, values.size_bytes());
+        return;
+    }
+    const ThreadScope scope(impl_->threads);
+    std::byte* to = memory_begin;
+    for (const Form form : {Form::w, Form::w_transposed}) {
+        const auto [depth, cols] = form == Form::w ? std::pair(in, out) : std::pair(out, in);
+        memory from(weight_desc(WeightLayout::plain, form, dtype, depth, cols), impl_->engine,
+                    const_cast<void*>(plain));
+        memory packed(weight_desc(layout, form, dtype, depth, cols), impl_->engine, to);
+        dnnl::reorder(from, packed).execute(impl_->stream, from, packed);
+        impl_->stream.wait();
+        to += impl_->form_bytes(form, dtype, out, in);
+    }
+}
+
+void Products::multiply(TensorView y, TensorView x, const PackedWeight& w, const float* bias,
+                        bool accumulate) {
+    impl_->multiply(Form::w, y, x, w, bias, accumulate);
+}
+
+void Products::multiply_transposed(TensorView dx, TensorView dy, const PackedWeight& w,
+                                   bool accumulate) {
+    impl_->multiply(Form::w_transposed, dx, dy, w, nullptr, accumulate);
+}
+
+}  // namespace fedit::cpu

@@ -1,0 +1,65 @@
+// tensor/cpu/products.h: products with frozen weights through oneDNN.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "fedit/tensor/backend.h"
+#include "fedit/tensor/tensor.h"
+
+namespace fedit::cpu {
+
+/// How fp32 and bf16 weights lie in packed memory.
+enum class WeightLayout {
+    plain,    ///< row major, one copy for W and W^T: what the AVX2 kernels read
+    blocked,  ///< one blocked copy each for W and W^T: what the AVX-512 kernels read
+};
+
+/// What a bf16 weight means.
+enum class Bf16Products {
+    absent,    ///< pack() refuses it
+    native,    ///< the CPU's bf16 instructions
+    emulated,  ///< operands rounded to bf16, then an fp32 product: for tests on any CPU
+};
+
+struct ProductChoice {
+    WeightLayout layout = WeightLayout::plain;
+    Bf16Products bf16 = Bf16Products::absent;
+
+    /// The fastest that this CPU can do.
+    static ProductChoice for_this_cpu();
+};
+
+/// Packs weights and multiplies by them. Shapes are checked by the caller.
+class Products {
+public:
+    Products(int threads, ProductChoice choice);
+    ~Products();
+    Products(const Products&) = delete;
+    Products& operator=(const Products&) = delete;
+
+    std::size_t packed_bytes(Dtype dtype, std::int64_t out, std::int64_t in) const;
+    /// Throws InputError if this CPU has no products of `dtype`.
+    void pack(std::byte* memory, Dtype dtype, std::span<const float> values, std::int64_t out,
+              std::int64_t in);
+    /// y = x W^T + bias (+ y if accumulate).
+    void multiply(TensorView y, TensorView x, const PackedWeight& w, const float* bias,
+                  bool accumulate);
+    /// dx = dy W (+ dx if accumulate).
+    void multiply_transposed(TensorView dx, TensorView dy, const PackedWeight& w, bool accumulate);
+
+    ProductChoice choice() const { return choice_; }
+
+private:
+    struct Impl;
+    ProductChoice choice_;
+    std::unique_ptr<Impl> impl_;
+};
+
+/// "oneDNN 2.6.3".
+std::string product_library();
+
+}  // namespace fedit::cpu

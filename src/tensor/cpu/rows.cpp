@@ -1,0 +1,50 @@
+// tensor/cpu/rows.cpp: rows picked by number: embedding, gather, scatter.
+#include <cstring>
+
+#include "tensor/check.h"
+#include "tensor/cpu/cpu_backend.h"
+#include "tensor/cpu/parallel.h"
+
+namespace fedit::cpu {
+
+namespace {
+
+/// Rows of work that one task takes.
+constexpr std::int64_t block_rows = 32;
+
+template <class Index>
+void copy_rows(int threads, TensorView y, TensorView x, std::span<const Index> rows) {
+    parallel_blocks(threads, y.rows, block_rows,
+                    [&](std::int64_t begin, std::int64_t end) noexcept {
+                        for (std::int64_t i = begin; i < end; ++i) {
+                            std::memcpy(y.row(i), x.row(rows[static_cast<std::size_t>(i)]),
+                                        static_cast<std::size_t>(y.cols) * sizeof(float));
+                        }
+                    });
+}
+
+}  // namespace
+
+void CpuBackend::embedding(TensorView y, TensorView table, std::span<const std::int32_t> tokens) {
+    check::embedding(y, table, tokens);
+    copy_rows(threads_, y, table, tokens);
+}
+
+void CpuBackend::gather_rows(TensorView y, TensorView x, std::span<const std::int64_t> rows) {
+    check::row_list("gather_rows", y, x, rows);
+    copy_rows(threads_, y, x, rows);
+}
+
+void CpuBackend::scatter_add_rows(TensorView y, TensorView x, std::span<const std::int64_t> rows) {
+    check::row_list("scatter_add_rows", x, y, rows);
+    parallel_blocks(threads_, x.rows, block_rows,
+                    [&](std::int64_t begin, std::int64_t end) noexcept {
+                        for (std::int64_t i = begin; i < end; ++i) {
+                            float* to = y.row(rows[static_cast<std::size_t>(i)]);
+                            const float* from = x.row(i);
+                            for (std::int64_t j = 0; j < x.cols; ++j) to[j] += from[j];
+                        }
+                    });
+}
+
+}  // namespace fedit::cpu

@@ -1,0 +1,57 @@
+// tensor/machine_rate.cpp: times one large product.
+#include "fedit/tensor/machine_rate.h"
+
+#include <algorithm>
+#include <chrono>
+#include <limits>
+#include <vector>
+
+#include "fedit/core/rng.h"
+
+namespace fedit {
+
+namespace {
+
+std::vector<float> random_values(std::int64_t count) {
+    RandomStream random(StreamKey{.seed = 1, .purpose = Purpose::synthetic_data});
+    std::vector<float> values(static_cast<std::size_t>(count));
+    for (float& value : values) value = static_cast<float>(random.uniform() - 0.5);
+    return values;
+}
+
+double seconds_now() {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+}
+
+}  // namespace
+
+double measure_product_rate(Backend& backend, Dtype dtype) {
+    // A card needs a larger product than a CPU to fill it.
+    const std::int64_t size = backend.info().kind == "cuda" ? 8192 : 2048;
+    constexpr int repetitions = 6;
+
+    const std::vector<float> values = random_values(size * size);
+    const std::span<const std::byte> bytes = std::as_bytes(std::span(values));
+    DeviceBuffer packed(backend, backend.packed_bytes(dtype, size, size));
+    backend.pack(packed.data(), dtype, values, size, size);
+    const PackedWeight weight{packed.data(), packed.bytes(), dtype, size, size};
+    DeviceBuffer x(backend, bytes.size());
+    DeviceBuffer y(backend, bytes.size());
+    backend.upload(x.data(), bytes);
+
+    double best = std::numeric_limits<double>::infinity();
+    float last = 0;
+    for (int i = 0; i < repetitions; ++i) {
+        const double begin = seconds_now();
+        backend.linear(fp32_view(y.floats(), size, size), fp32_view(x.floats(), size, size), weight,
+                       nullptr, /*accumulate=*/false);
+        // Reading a result back waits for a device that works on its own.
+        backend.download(std::as_writable_bytes(std::span(&last, 1)), y.data());
+        best = std::min(best, seconds_now() - begin);
+    }
+    return 2.0 * static_cast<double>(size) * static_cast<double>(size) * static_cast<double>(size) /
+           best;
+}
+
+}  // namespace fedit
