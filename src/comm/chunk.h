@@ -8,7 +8,7 @@
 namespace fedit {
 
 /// Large enough for full bandwidth, far below 2^31 elements.
-inline constexpr std::size_t chunk_bytes = std::size_t{64} << 20;
+inline constexpr std::size_t chunk_bytes = std::size_t{16} << 20;
 
 /// Calls send(chunk) for each chunk of `values` in order; never with an empty one.
 template <class T, class Send>

@@ -141,7 +141,7 @@ TEST(Communicator, SendsMessagesLongerThanAChunk) {
 
     Bytes told = mine;
     comm.broadcast(told, last);
-    EXPECT_TRUE(told == longest);  // EXPECT_EQ would print 64 MiB
+    EXPECT_TRUE(told == longest);  // EXPECT_EQ would print 16 MiB
     const auto gathered = comm.gather(mine, 0);
     if (comm.rank() == 0) {
         EXPECT_TRUE(gathered.back() == longest);
@@ -169,7 +169,7 @@ TEST(Communicator, MovedCommunicatorsStillSpeak) {
 TEST(Communicator, ManyCollectivesInARowDoNotMix) {
     Communicator& comm = test::world();
     const Communicator node = comm.node();
-    for (std::int64_t i = 0; i < 200; ++i) {
+    for (std::int64_t i = 0; i < 50; ++i) {
         EXPECT_EQ(comm.max(i + comm.rank()), i + comm.size() - 1);
         EXPECT_EQ(node.sum(i), i * comm.size());
     }
