@@ -138,10 +138,10 @@ std::string overview_help() {
     }
     text += fmt::format("  {:<10}{}\n\n", "options", "all options as Markdown (docs/options.md)");
     text +=
-        "a first run:\n"
+        "a first run, from building to a trained adapter: jobs/quickstart.sh; on data of your "
+        "own:\n"
         "  fedit doctor\n"
-        "  mpirun --bind-to none -n 2 fedit train --config data/quickstart.ini --output "
-        "runs/first\n"
+        "  mpirun --bind-to none -n 2 fedit train --model FOLDER --data FILE --output runs/first\n"
         "  fedit inspect runs/first\n\n"
         "exit codes: 0 done; 2 bad input or configuration; 1 failure while running; 75 saved on\n"
         "request, run me again.\n\n"

@@ -1,0 +1,216 @@
+// tests/app/commands_test.cpp: the program as a user runs it: help, tokens, new models, evaluation.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <sstream>
+
+#include "fedit/io/json.h"
+#include "tests/app/run_fedit.h"
+#include "tests/support/shared_data.h"
+
+namespace fedit {
+namespace {
+
+namespace fs = std::filesystem;
+using test::Outcome;
+using test::run_fedit;
+using test::says;
+
+std::string slurp(const fs::path& path) {
+    std::ostringstream text;
+    text << std::ifstream(path, std::ios::binary).rdbuf();
+    return text.str();
+}
+
+std::vector<std::string> lines(const std::string& text) {
+    std::vector<std::string> all;
+    std::istringstream in(text);
+    for (std::string line; std::getline(in, line);) all.push_back(line);
+    return all;
+}
+
+TEST(Program, HelpsOnStandardOutput) {
+    for (const std::vector<std::string>& words :
+         {std::vector<std::string>{}, {"--help"}, {"train", "--help"}, {"--version"}}) {
+        const Outcome outcome = run_fedit(words);
+        EXPECT_EQ(outcome.code, 0) << outcome.err;
+        EXPECT_TRUE(says(outcome.out, {"fedit"}));
+    }
+}
+
+TEST(Program, PrintsTheDocumentedOptions) {
+    const Outcome outcome = run_fedit({"options"});
+    EXPECT_EQ(outcome.code, 0);
+    EXPECT_EQ(outcome.out, slurp(test::source_path("docs/options.md")))
+        << "write it anew: fedit options > docs/options.md";
+}
+
+TEST(Program, SaysOnceWhatIsWrongAndEndsWithTwo) {
+    const Outcome outcome = run_fedit({"train", "--lora-rr", "3"});
+    EXPECT_EQ(outcome.code, 2);
+    EXPECT_EQ(outcome.out, "");
+    EXPECT_EQ(outcome.err.find("fedit: error: "), outcome.err.rfind("fedit: error: "));
+    EXPECT_TRUE(says(outcome.err, {"fedit: error: there is no option --lora-rr"}));
+    EXPECT_EQ(outcome.err.find("MPI_ABORT"), std::string::npos);
+}
+
+TEST(Program, ReadsTheShippedQuickstartSettings) {
+    const Outcome outcome = run_fedit(
+        {"train", "--config", test::source_path("data/quickstart.ini").string(), "--dump-config"});
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+}
+
+class Tokenize : public testing::TestWithParam<const char*> {};
+TEST_P(Tokenize, GivesTheIdsOfTheReference) {
+    const std::string name = GetParam();
+    const fs::path fixtures = test::shared_path("fixtures/tokenizers");
+    const fs::path strings = fixtures / "strings.jsonl";
+    FEDIT_REQUIRE_SHARED(strings);
+    fs::path folder = test::shared_path("data/models/" + name);
+    if (!fs::exists(folder)) {
+        folder = test::test_folder();
+        fs::copy_file(fixtures / (name + ".tokenizer.json"), folder / "tokenizer.json");
+    }
+
+    const Outcome outcome =
+        run_fedit({"tokenize", "--tokenizer", folder.string(), "--input", strings.string(),
+                   "--no-special-tokens", "--output-format", "json"});
+
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    const std::vector<std::string> got = lines(outcome.out);
+    const std::vector<std::string> want = lines(slurp(fixtures / (name + ".expected.jsonl")));
+    ASSERT_EQ(got.size(), want.size());
+    for (std::size_t i = 0; i < got.size(); ++i) {
+        EXPECT_EQ(Json::parse(got[i], "got")["ids"].dump(),
+                  Json::parse(want[i], "want")["ids"].dump())
+            << "string " << i;
+    }
+}
+INSTANTIATE_TEST_SUITE_P(References, Tokenize, testing::Values("llama2", "story-656k"),
+                         [](const auto& param_info) {
+                             return std::string(param_info.param) == "llama2" ? "llama2" : "story";
+                         });
+
+TEST(TokenizeText, ReadsStandardInputAndShowsEachToken) {
+    const fs::path folder = test::source_path("data/tiny-llama");
+    const Outcome outcome =
+        test::run({.arguments = {"tokenize", "--tokenizer", folder.string(), "--input", "-"},
+                   .environment = {},
+                   .input = "\"a b\"\n",
+                   .out = "",
+                   .program = ""});
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_TRUE(says(outcome.out, {"\"a b\": ", " tokens\n", "  byte 0"}));
+}
+
+/// `got` has the numbers of `want`, and the sums that the reference does not spell.
+void expect_scores(const Json& got, const Json& want) {
+    const double loss = want["loss"].as_double();
+    EXPECT_NEAR(got["loss"].as_double(), loss, 1e-6 * loss);
+    EXPECT_NEAR(got["perplexity"].as_double(), std::exp(loss), 1e-5 * std::exp(loss));
+    EXPECT_EQ(got["labelled_tokens"].as_int(), want["labelled_tokens"].as_int());
+    EXPECT_EQ(got["records_without_label"].as_int(), want["records_without_label"].as_int());
+    EXPECT_GT(got["records"].as_int(), 0);
+}
+
+class Evaluate : public testing::TestWithParam<const char*> {};
+TEST_P(Evaluate, AgreesWithTheReferenceByCategory) {
+    const std::string mode = GetParam();
+    const fs::path reference = test::shared_path("fixtures/story/evaluate.json");
+    FEDIT_REQUIRE_SHARED(reference);
+    std::vector<std::string> words{"evaluate",
+                                   "--model",
+                                   test::shared_path("data/models/story-656k").string(),
+                                   "--data",
+                                   test::shared_path("data/dolly-15k/clients-10").string(),
+                                   "--prompt-template",
+                                   test::shared_path("data/prompts/alpaca.json").string(),
+                                   "--dtype",
+                                   "fp32",
+                                   "--threads",
+                                   "1",
+                                   "--output-format",
+                                   "json"};
+    if (mode == "train_on_inputs") words.emplace_back("--train-on-inputs");
+
+    const Outcome outcome = run_fedit(words);
+
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    const Json got = Json::parse(outcome.out, "standard output");
+    const Json want = Json::parse_file(reference)[mode];
+    expect_scores(got, want);
+    EXPECT_EQ(got["by_category"].size(), want["by_category"].size());
+    for (const std::string& category : want["by_category"].keys()) {
+        expect_scores(got["by_category"][category], want["by_category"][category]);
+    }
+}
+INSTANTIATE_TEST_SUITE_P(Modes, Evaluate, testing::Values("response_only", "train_on_inputs"),
+                         [](const auto& param_info) { return std::string(param_info.param); });
+
+TEST(Init, MakesAModelThatInspectAndEvaluateRead) {
+    const fs::path folder = test::test_folder();
+    const std::string config = test::write_text(folder / "config.json", test::tiny_config());
+    const std::string model = (folder / "model").string();
+    const Outcome made = run_fedit({"init", "--model-config", config, "--output", model});
+    ASSERT_EQ(made.code, 0) << made.err;
+    EXPECT_EQ(slurp(fs::path(model) / "config.json"), test::tiny_config());
+
+    const Outcome seen = run_fedit({"inspect", model, "--output-format", "json"});
+    ASSERT_EQ(seen.code, 0) << seen.err;
+    const Json facts = Json::parse(seen.out, "standard output");
+    EXPECT_EQ(facts["kind"].as_string(), "model");
+    EXPECT_EQ(facts["vocab_size"].as_int(), 40);
+
+    const std::string data = test::write_text(folder / "records.jsonl", test::tokenised_records(9));
+    const Outcome scored = run_fedit({"evaluate", "--model", model, "--data", data});
+    EXPECT_EQ(scored.code, 0) << scored.err;
+    EXPECT_TRUE(says(scored.out, {"all", "even", "odd"}));
+}
+
+TEST(Init, IsAPureFunctionOfConfigAndSeed) {
+    const fs::path folder = test::test_folder();
+    const std::string config = test::write_text(folder / "config.json", test::tiny_config());
+    const auto weights = [&](const std::string& name, const std::string& seed) {
+        const std::string model = (folder / name).string();
+        const Outcome made =
+            run_fedit({"init", "--model-config", config, "--output", model, "--seed", seed});
+        EXPECT_EQ(made.code, 0) << made.err;
+        return slurp(fs::path(model) / "model.safetensors");
+    };
+    const std::string first = weights("a", "1");
+    EXPECT_FALSE(first.empty());
+    EXPECT_TRUE(first == weights("b", "1"));
+    EXPECT_FALSE(first == weights("c", "2"));
+}
+
+TEST(Bench, ReportsTokensASecondAndTheShareOfTheProductRate) {
+    const fs::path folder = test::test_folder();
+    const std::string config = test::write_text(folder / "config.json", test::tiny_config());
+    const Outcome outcome =
+        run_fedit({"bench", "--model-config", config, "--batch-size", "4", "--micro-batch-size",
+                   "2", "--steps", "2", "--cutoff-len", "32", "--output-format", "json",
+                   "--threads", "1", "--dtype", "fp32"});
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    const Json facts = Json::parse(outcome.out, "standard output");
+    EXPECT_GT(facts["tokens_per_second"].as_double(), 0);
+    EXPECT_GT(facts["share_of_product_rate"].as_double(), 0);
+    EXPECT_GT(facts["peak_memory_bytes"].as_int(), 0);
+    // layers: q 16 + k 8 + v 8 + o 16 columns, gate, up and down 32 each, times 16 rows, 2 layers
+    const double weights = 2 * 16.0 * (16 + 8 + 8 + 16 + 3 * 32);
+    EXPECT_EQ(facts["flop_per_step"].as_double(),
+              4 * weights * facts["tokens_per_step"].as_double() +
+                  4 * 40 * 16.0 * facts["labelled_per_step"].as_double());
+}
+
+TEST(Doctor, NamesWhatTheMachineOffers) {
+    const Outcome text = run_fedit({"doctor"});
+    EXPECT_EQ(text.code, 0) << text.err;
+    EXPECT_TRUE(says(text.out, {"Open MPI", "ranks", "cores", "/dev/shm", "instruction set"}));
+    const Outcome json = run_fedit({"doctor", "--output-format", "json"});
+    ASSERT_EQ(json.code, 0) << json.err;
+    EXPECT_EQ(Json::parse(json.out, "standard output")["ranks"].size(), 1U);
+}
+
+}  // namespace
+}  // namespace fedit
