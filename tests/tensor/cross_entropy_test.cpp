@@ -1,0 +1,66 @@
+// tests/tensor/cross_entropy_test.cpp: loss and gradient through the head, in one chunk and
+// several.
+#include "tests/support/compare.h"
+
+namespace fedit::test {
+namespace {
+
+struct Case {
+    std::int64_t rows, hidden, vocab, padding;
+};
+
+class CrossEntropy : public testing::TestWithParam<Case> {
+protected:
+    void SetUp() override {
+        const auto [rows, hidden, vocab, padding] = GetParam();
+        x_ = random_matrix(rows, hidden, 1);
+        head_ = random_matrix(vocab, hidden, 2, 0.3);
+        for (std::int64_t i = 0; i < rows; ++i) {
+            targets_.push_back(static_cast<std::int32_t>(i * 7919 % vocab));
+            weight_.push_back(i % 5 == 3 ? 0.0F : 1.0F / static_cast<float>(i % 7 + 2));
+        }
+    }
+
+    std::unique_ptr<Backend> backend_ = make_cpu_backend(2);
+    Matrix x_, head_;
+    std::vector<std::int32_t> targets_;
+    std::vector<float> weight_;
+};
+
+TEST_P(CrossEntropy, AgreesWithDoubleLoops) {
+    const auto [rows, hidden, vocab, padding] = GetParam();
+    const DeviceWeight head(*backend_, head_);
+    const DeviceMatrix x(*backend_, x_, hidden + padding),
+        dx(*backend_, Shape{rows, hidden, hidden + padding});
+    Matrix loss(rows, 1), loss_only(rows, 1);
+    backend_->cross_entropy(loss.values, dx.view(), x.view(), head.get(), targets_, weight_);
+    backend_->cross_entropy(loss_only.values, {}, x.view(), head.get(), targets_, {});
+    const Matrix want = naive::cross_entropy(x_, head_, targets_);
+    EXPECT_TRUE(close(loss, want));
+    EXPECT_TRUE(close(loss_only, want));
+    EXPECT_TRUE(close(dx.values(), naive::cross_entropy_dx(x_, head_, targets_, weight_)));
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, CrossEntropy,
+                         testing::Values(Case{1, 1, 1, 0}, Case{7, 16, 50, 0},
+                                         Case{33, 24, 1027, 3}, Case{20, 4, 600000, 0}),
+                         [](const auto& test) {
+                             const Case& c = test.param;
+                             return std::to_string(c.rows) + "x" + std::to_string(c.hidden) + "x" +
+                                    std::to_string(c.vocab);
+                         });
+
+TEST(CrossEntropyRange, LargeLogitsDoNotOverflow) {
+    const auto backend = make_cpu_backend(1);
+    Matrix x(1, 1, 1), head(3, 1);
+    head(0, 0) = 500, head(1, 0) = 400, head(2, 0) = -500;
+    const DeviceWeight weight(*backend, head);
+    const DeviceMatrix device_x(*backend, x);
+    const std::vector<std::int32_t> target{2};
+    std::vector<double> loss(1);
+    backend->cross_entropy(loss, {}, device_x.view(), weight.get(), target, {});
+    EXPECT_NEAR(loss[0], 1000, 1e-3);
+}
+
+}  // namespace
+}  // namespace fedit::test

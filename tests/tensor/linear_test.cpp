@@ -1,0 +1,175 @@
+// tests/tensor/linear_test.cpp: products with packed weights, in both layouts, and the bf16 logic.
+#include <bit>
+#include <tuple>
+
+#include "fedit/core/error.h"
+#include "fedit/tensor/machine_rate.h"
+#include "tensor/cpu/cpu_backend.h"
+#include "tests/support/compare.h"
+
+namespace fedit::test {
+namespace {
+
+using cpu::Bf16Products;
+using cpu::CpuBackend;
+using cpu::ProductChoice;
+using cpu::WeightLayout;
+
+struct Case {
+    WeightLayout layout;
+    std::int64_t rows, in, out, padding;
+};
+
+std::string case_name(const testing::TestParamInfo<Case>& info) {
+    const Case& c = info.param;
+    return (c.layout == WeightLayout::plain ? "plain_" : "blocked_") + std::to_string(c.rows) +
+           "x" + std::to_string(c.in) + "x" + std::to_string(c.out) + "p" +
+           std::to_string(c.padding);
+}
+
+class Linear : public testing::TestWithParam<Case> {
+protected:
+    CpuBackend backend_{2, {.layout = GetParam().layout}};
+};
+
+TEST_P(Linear, ForwardAgreesWithDoubleLoops) {
+    const auto [layout, rows, in, out, padding] = GetParam();
+    const Matrix x = random_matrix(rows, in, 1), w = random_matrix(out, in, 2),
+                 bias = random_matrix(1, out, 3), y0 = random_matrix(rows, out, 4);
+    const DeviceWeight weight(backend_, w);
+    const DeviceMatrix dx(backend_, x, in + padding), dbias(backend_, bias);
+    const Matrix product = naive::multiply(x, transpose(w));
+    for (const bool with_bias : {false, true}) {
+        for (const bool accumulate : {false, true}) {
+            const DeviceMatrix y(backend_, y0, out + padding);
+            backend_.linear(y.view(), dx.view(), weight.get(), with_bias ? dbias.floats() : nullptr,
+                            accumulate);
+            Matrix want = product;
+            for (std::int64_t i = 0; i < rows; ++i) {
+                for (std::int64_t j = 0; j < out; ++j) {
+                    want(i, j) += (with_bias ? bias(0, j) : 0) + (accumulate ? y0(i, j) : 0);
+                }
+            }
+            EXPECT_TRUE(close(y.values(), want)) << "bias " << with_bias << ", add " << accumulate;
+        }
+    }
+}
+
+TEST_P(Linear, BackwardAgreesWithDoubleLoops) {
+    const auto [layout, rows, in, out, padding] = GetParam();
+    const Matrix dy = random_matrix(rows, out, 1), w = random_matrix(out, in, 2),
+                 dx0 = random_matrix(rows, in, 4);
+    const DeviceWeight weight(backend_, w);
+    const DeviceMatrix device_dy(backend_, dy, out + padding);
+    for (const bool accumulate : {false, true}) {
+        const DeviceMatrix dx(backend_, dx0, in + padding);
+        backend_.linear_dx(dx.view(), device_dy.view(), weight.get(), accumulate);
+        Matrix want = naive::multiply(dy, w);
+        for (std::size_t i = 0; accumulate && i < want.values.size(); ++i) {
+            want.values[i] += dx0.values[i];
+        }
+        EXPECT_TRUE(close(dx.values(), want)) << "add " << accumulate;
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, Linear,
+                         testing::Values(Case{WeightLayout::plain, 1, 1, 1, 0},
+                                         Case{WeightLayout::plain, 7, 64, 48, 0},
+                                         Case{WeightLayout::plain, 33, 130, 67, 6},
+                                         Case{WeightLayout::plain, 70, 200, 300, 0},
+                                         Case{WeightLayout::blocked, 1, 1, 1, 0},
+                                         Case{WeightLayout::blocked, 7, 64, 48, 0},
+                                         Case{WeightLayout::blocked, 33, 130, 67, 6}),
+                         case_name);
+
+TEST(LinearRows, ZeroRowsAreFine) {
+    CpuBackend backend(1);
+    const DeviceWeight weight(backend, random_matrix(4, 3, 1));
+    const DeviceMatrix y(backend, Shape{0, 4}), x(backend, Shape{0, 3});
+    backend.linear(y.view(), x.view(), weight.get(), nullptr, false);
+    EXPECT_EQ(y.values().values.size(), 0U);
+}
+
+TEST(LinearRows, OneThreadHasTheSameBitsWhereverTheOperandsLie) {
+    CpuBackend backend(1);
+    const std::int64_t rows = 37, in = 83, out = 59;
+    const std::vector<float> values = to_floats(random_matrix(rows, in, 1));
+    const DeviceWeight weight(backend, random_matrix(out, in, 2));
+    Matrix first;
+    for (const std::int64_t shift : {0, 1, 3, 8}) {
+        // The same values begin `shift` floats after an aligned address.
+        DeviceBuffer x_memory(backend, static_cast<std::size_t>((rows * in + shift) * 4));
+        DeviceBuffer y_memory(backend, static_cast<std::size_t>((rows * out + shift) * 4));
+        backend.upload(x_memory.floats() + shift, std::as_bytes(std::span(values)));
+        backend.linear(fp32_view(y_memory.floats() + shift, rows, out),
+                       fp32_view(x_memory.floats() + shift, rows, in), weight.get(), nullptr,
+                       false);
+        Matrix y(rows, out);
+        std::copy_n(y_memory.floats() + shift, rows * out, y.values.begin());
+        if (shift == 0) first = y;
+        EXPECT_TRUE(same_bits(y, first)) << "shifted by " << shift << " floats";
+    }
+}
+
+TEST(LinearRows, PackedBytesHoldNoAddress) {
+    CpuBackend backend(1);
+    const Matrix w = random_matrix(40, 24, 1), x = random_matrix(5, 24, 2);
+    const DeviceWeight packed(backend, w);
+    DeviceBuffer moved(backend, packed.get().bytes);
+    backend.upload(moved.data(), {packed.get().data, packed.get().bytes});
+    PackedWeight elsewhere = packed.get();
+    elsewhere.data = moved.data();
+    const DeviceMatrix dx(backend, x), y(backend, Shape{5, 40});
+    backend.linear(y.view(), dx.view(), elsewhere, nullptr, false);
+    EXPECT_TRUE(close(y.values(), naive::multiply(x, transpose(w))));
+}
+
+/// The nearest bf16, ties to even.
+double to_bf16(double value) {
+    const auto bits = std::bit_cast<std::uint32_t>(static_cast<float>(value));
+    const std::uint32_t rounded = bits + 0x7fff + ((bits >> 16) & 1);
+    return std::bit_cast<float>(rounded & 0xffff0000U);
+}
+
+Matrix to_bf16(Matrix m) {
+    for (double& value : m.values) value = to_bf16(value);
+    return m;
+}
+
+TEST(LinearBf16, RoundsOperandsAndSumsInFp32) {
+    CpuBackend backend(2, {.bf16 = Bf16Products::emulated});
+    const Matrix x = random_matrix(19, 70, 1), w = random_matrix(35, 70, 2),
+                 dy = random_matrix(19, 35, 3);
+    const DeviceWeight weight(backend, w, Dtype::bf16);
+    EXPECT_EQ(weight.get().bytes % 64, 0U);
+    const DeviceMatrix dx_in(backend, x, 77), y(backend, Shape{19, 35, 40});
+    backend.linear(y.view(), dx_in.view(), weight.get(), nullptr, false);
+    EXPECT_TRUE(close(y.values(), naive::multiply(to_bf16(x), transpose(to_bf16(w)))));
+
+    const DeviceMatrix device_dy(backend, dy, 36), dx(backend, Shape{19, 70});
+    backend.linear_dx(dx.view(), device_dy.view(), weight.get(), false);
+    EXPECT_TRUE(close(dx.values(), naive::multiply(to_bf16(dy), to_bf16(w))));
+}
+
+TEST(LinearBf16, IsRefusedWithoutTheInstruction) {
+    CpuBackend backend(1, {.bf16 = Bf16Products::absent});
+    EXPECT_FALSE(backend.info().bf16);
+    const std::vector<float> values(6);
+    DeviceBuffer memory(backend, backend.packed_bytes(Dtype::bf16, 2, 3));
+    try {
+        backend.pack(memory.data(), Dtype::bf16, values, 2, 3);
+        FAIL() << "bf16 was packed";
+    } catch (const InputError& error) {
+        EXPECT_NE(std::string(error.what()).find("avx512_bf16"), std::string::npos) << error.what();
+        EXPECT_NE(std::string(error.what()).find("--dtype fp32"), std::string::npos)
+            << error.what();
+    }
+}
+
+TEST(MachineRate, IsPositive) {
+    const std::unique_ptr<Backend> backend = make_cpu_backend(2);
+    EXPECT_GT(measure_product_rate(*backend, Dtype::fp32), 1e6);
+}
+
+}  // namespace
+}  // namespace fedit::test

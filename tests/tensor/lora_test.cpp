@@ -1,0 +1,230 @@
+// tests/tensor/lora_test.cpp: adapters of several members, their gradients, and dropout.
+#include <memory>
+
+#include "tests/support/compare.h"
+
+namespace fedit::test {
+namespace {
+
+/// One member: rows, rank, and its factors.
+struct Member {
+    std::int64_t rows, rank;
+};
+
+struct Case {
+    const char* name;
+    std::int64_t in, out, padding;
+    float dropout;
+    std::vector<Member> members;
+};
+
+/// All operands of one case on a back end.
+class Bench {
+public:
+    Bench(Backend& backend, const Case& c) : backend_(backend), case_(c) {
+        row_begin_.push_back(0);
+        std::uint32_t stream = 10;
+        for (const Member& member : c.members) {
+            row_begin_.push_back(row_begin_.back() + member.rows);
+            rank_ = std::max(rank_, member.rank);
+            a_.push_back(random_matrix(member.rank, c.in, stream++));
+            b_.push_back(random_matrix(c.out, member.rank, stream++));
+            keys_.push_back(0x123456789abcdefULL * stream);
+        }
+        const std::int64_t rows = row_begin_.back();
+        for (std::int64_t t = 0; t < rows; ++t) counters_.push_back(t * 7 + (t % 3 << 33));
+        x_ = random_matrix(rows, c.in, 1);
+        y_ = random_matrix(rows, c.out, 2);
+        dy_ = random_matrix(rows, c.out, 3);
+        dx_ = random_matrix(rows, c.in, 4);
+        s_device_ = device(Matrix(rows, rank_), 0);
+        ds_device_ = device(Matrix(rows, rank_), 0);
+        x_device_ = device(x_, c.padding);
+        y_device_ = device(y_, c.padding);
+        dy_device_ = device(dy_, c.padding);
+        dx_device_ = device(dx_, c.padding);
+        for (std::size_t i = 0; i < a_.size(); ++i) {
+            a_device_.push_back(device(a_[i], 0));
+            b_device_.push_back(device(b_[i], 0));
+            da_device_.push_back(device(Matrix(a_[i].rows, a_[i].cols, 1.0), 0));
+            db_device_.push_back(device(Matrix(b_[i].rows, b_[i].cols, 1.0), 0));
+            slots_.push_back({.a = a_device_[i]->floats(),
+                              .b = b_device_[i]->floats(),
+                              .da = da_device_[i]->floats(),
+                              .db = db_device_[i]->floats(),
+                              .rank = a_[i].rows,
+                              .scale = 0.5F + static_cast<float>(i)});
+        }
+    }
+
+    void forward() {
+        backend_.lora(y_device_->view(), s_device_->view(), x_device_->view(), {row_begin_}, slots_,
+                      dropout());
+    }
+    void backward(bool with_dx = true) {
+        backend_.lora_backward(with_dx ? dx_device_->view() : TensorView{}, ds_device_->view(),
+                               dy_device_->view(), s_device_->view(), x_device_->view(),
+                               {row_begin_}, slots_, dropout());
+    }
+    Dropout dropout() const {
+        return {.p = case_.dropout, .module = 9, .slot_key = keys_, .row_counter = counters_};
+    }
+    void expect_forward() const {
+        const Matrix y = y_device_->values(), s = s_device_->values();
+        for (std::size_t i = 0; i < slots_.size(); ++i) {
+            const auto want = naive::lora(part(x_, i), mask(i), a_[i], b_[i], slots_[i].scale);
+            EXPECT_TRUE(close(columns(part(s, i), slots_[i].rank), want.s)) << "slot " << i;
+            EXPECT_TRUE(close(part(y, i), plus(want.y, part(y_, i)))) << "slot " << i;
+        }
+    }
+    void expect_backward(bool with_dx = true) const {
+        const Matrix dx = dx_device_->values();
+        for (std::size_t i = 0; i < slots_.size(); ++i) {
+            const auto want = naive::lora_backward(part(dy_, i), part(x_, i), mask(i), a_[i], b_[i],
+                                                   slots_[i].scale);
+            const Matrix dx0 = part(dx_, i);
+            EXPECT_TRUE(close(part(dx, i), with_dx ? plus(want.dx, dx0) : dx0)) << "slot " << i;
+            const Matrix ones_a(a_[i].rows, a_[i].cols, 1.0), ones_b(b_[i].rows, b_[i].cols, 1.0);
+            EXPECT_TRUE(close(da_device_[i]->values(), plus(want.da, ones_a))) << "slot " << i;
+            EXPECT_TRUE(close(db_device_[i]->values(), plus(want.db, ones_b))) << "slot " << i;
+        }
+    }
+    /// Everything that was computed, in one column.
+    Matrix results() const {
+        Matrix all;
+        const auto append = [&](const Matrix& m) {
+            all.values.insert(all.values.end(), m.values.begin(), m.values.end());
+        };
+        append(y_device_->values());
+        append(dx_device_->values());
+        for (const auto& m : da_device_) append(m->values());
+        for (const auto& m : db_device_) append(m->values());
+        return all;
+    }
+    Matrix mask(std::size_t i) const {
+        return naive::dropout_mask(dropout(), i, row_begin_[i], row_begin_[i + 1] - row_begin_[i],
+                                   case_.in);
+    }
+
+private:
+    std::unique_ptr<DeviceMatrix> device(const Matrix& m, std::int64_t padding) {
+        return std::make_unique<DeviceMatrix>(backend_, m, m.cols + padding);
+    }
+    Matrix part(const Matrix& m, std::size_t i) const {
+        return rows_of(m, row_begin_[i], row_begin_[i + 1] - row_begin_[i]);
+    }
+    /// The first `count` columns.
+    static Matrix columns(const Matrix& m, std::int64_t count) {
+        return transpose(rows_of(transpose(m), 0, count));
+    }
+    static Matrix plus(Matrix a, const Matrix& b) {
+        for (std::size_t i = 0; i < a.values.size(); ++i) a.values[i] += b.values[i];
+        return a;
+    }
+
+    Backend& backend_;
+    Case case_;
+    std::int64_t rank_ = 0;
+    std::vector<std::int64_t> row_begin_, counters_;
+    std::vector<std::uint64_t> keys_;
+    Matrix x_, y_, dy_, dx_;
+    std::vector<Matrix> a_, b_;
+    std::unique_ptr<DeviceMatrix> x_device_, y_device_, s_device_, ds_device_, dy_device_,
+        dx_device_;
+    std::vector<std::unique_ptr<DeviceMatrix>> a_device_, b_device_, da_device_, db_device_;
+    std::vector<LoraSlot> slots_;
+};
+
+class Lora : public testing::TestWithParam<Case> {};
+
+TEST_P(Lora, AgreesWithDoubleLoops) {
+    const auto backend = make_cpu_backend(2);
+    Bench bench(*backend, GetParam());
+    bench.forward();
+    bench.expect_forward();
+    bench.backward();
+    bench.expect_backward();
+}
+
+TEST_P(Lora, LeavesDxAloneWhereItIsNotWanted) {
+    const auto backend = make_cpu_backend(1);
+    Bench bench(*backend, GetParam());
+    bench.forward();
+    bench.backward(/*with_dx=*/false);
+    bench.expect_backward(/*with_dx=*/false);
+}
+
+TEST_P(Lora, HasTheSameBitsOnOneTwoAndThreeThreads) {
+    Matrix first;
+    for (const int threads : {1, 2, 3}) {
+        const auto backend = make_cpu_backend(threads);
+        Bench bench(*backend, GetParam());
+        bench.forward();
+        bench.backward();
+        if (threads == 1) first = bench.results();
+        EXPECT_TRUE(same_bits(bench.results(), first)) << threads << " threads";
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Cases, Lora,
+    testing::Values(Case{"one_row", 1, 1, 0, 0, {{1, 1}}},
+                    Case{"one_member", 64, 48, 0, 0, {{7, 4}}},
+                    Case{"strided", 130, 67, 6, 0, {{33, 16}}},
+                    Case{"deeper_than_a_block", 520, 300, 0, 0, {{150, 8}}},
+                    Case{"several_ranks_and_empty_members",
+                         72,
+                         90,
+                         3,
+                         0,
+                         {{0, 4}, {13, 64}, {1, 3}, {0, 2}, {60, 17}, {5, 0}}},
+                    Case{"dropout", 130, 67, 6, 0.25F, {{33, 16}, {0, 4}, {50, 5}}},
+                    Case{"dropout_few_columns", 3, 5, 0, 0.5F, {{9, 2}}},
+                    Case{"dropout_deep", 300, 140, 0, 0.05F, {{140, 8}}}),
+    [](const auto& test) { return std::string(test.param.name); });
+
+TEST(LoraDropout, KeepsTheShareItShouldAndKeepsTheMean) {
+    const Case c{"statistics", 256, 4, 0, 0.1F, {{400, 1}}};
+    const auto backend = make_cpu_backend(1);
+    Bench bench(*backend, c);
+    const Matrix mask = bench.mask(0);
+    double kept = 0;
+    for (const double value : mask.values) kept += value != 0 ? 1 : 0;
+    const auto count = static_cast<double>(mask.values.size());
+    // Five standard deviations of a binomial share.
+    EXPECT_NEAR(kept / count, 0.9, 5 * std::sqrt(0.09 / count));
+    bench.forward();
+    bench.expect_forward();
+}
+
+TEST(LoraDropout, AMemberHasItsMaskAloneAndInCompany) {
+    const std::int64_t in = 40, out = 12, rank = 4, rows = 21;
+    const auto backend = make_cpu_backend(1);
+    const Matrix x = random_matrix(2 * rows, in, 1), a = random_matrix(rank, in, 2),
+                 b = random_matrix(out, rank, 3);
+    const DeviceMatrix device_x(*backend, x), device_a(*backend, a), device_b(*backend, b);
+    const LoraSlot slot{.a = device_a.floats(), .b = device_b.floats(), .rank = rank};
+    std::vector<std::int64_t> counters;
+    for (std::int64_t t = 0; t < 2 * rows; ++t) counters.push_back(t % rows);
+    const std::vector<std::uint64_t> keys{11, 22};
+
+    const DeviceMatrix y(*backend, Shape{2 * rows, out}), s(*backend, Shape{2 * rows, rank});
+    const std::vector<std::int64_t> both{0, rows, 2 * rows};
+    const std::vector<LoraSlot> two{slot, slot};
+    backend->lora(y.view(), s.view(), device_x.view(), {both}, two,
+                  {.p = 0.3F, .module = 1, .slot_key = keys, .row_counter = counters});
+
+    const DeviceMatrix y_alone(*backend, Shape{rows, out}), s_alone(*backend, Shape{rows, rank});
+    const std::vector<std::int64_t> one{0, rows};
+    backend->lora(y_alone.view(), s_alone.view(), device_x.view().row_range(rows, rows), {one},
+                  std::span(&slot, 1),
+                  {.p = 0.3F,
+                   .module = 1,
+                   .slot_key = std::span(keys).subspan(1),
+                   .row_counter = std::span(counters).subspan(static_cast<std::size_t>(rows))});
+    EXPECT_TRUE(same_bits(y_alone.values(), rows_of(y.values(), rows, rows)));
+    EXPECT_FALSE(same_bits(rows_of(s.values(), 0, rows), s_alone.values()));
+}
+
+}  // namespace
+}  // namespace fedit::test

@@ -1,0 +1,103 @@
+// tests/tensor/shape_error_test.cpp: operands that do not fit are named with both shapes, before
+// any data is touched.
+#include "fedit/core/error.h"
+#include "tests/support/compare.h"
+
+namespace fedit::test {
+namespace {
+
+class ShapeErrors : public testing::Test {
+protected:
+    /// Expects ShapeError whose text holds each of `parts`.
+    template <class Call>
+    void expect_error(const Call& call, const std::vector<std::string>& parts) {
+        try {
+            call();
+            ADD_FAILURE() << "accepted";
+        } catch (const ShapeError& error) {
+            const std::string text = error.what();
+            for (const std::string& part : parts) {
+                EXPECT_NE(text.find(part), std::string::npos) << "no \"" << part << "\" in:\n"
+                                                              << text;
+            }
+        }
+    }
+    DeviceMatrix matrix(std::int64_t rows, std::int64_t cols) {
+        return {*backend_, Shape{rows, cols}};
+    }
+
+    std::unique_ptr<Backend> backend_ = make_cpu_backend(1);
+};
+
+TEST_F(ShapeErrors, Products) {
+    const DeviceWeight w(*backend_, Matrix(4, 3));
+    const DeviceMatrix x = matrix(2, 5), y = matrix(2, 4), good_x = matrix(3, 3);
+    expect_error([&] { backend_->linear(y.view(), x.view(), w.get(), nullptr, false); },
+                 {"linear", "x (2 x 5)", "weight (4 x 3)"});
+    expect_error([&] { backend_->linear(y.view(), good_x.view(), w.get(), nullptr, false); },
+                 {"linear", "y (2 x 4)", "x (3 x 3)"});
+    expect_error([&] { backend_->linear_dx(x.view(), y.view(), w.get(), false); },
+                 {"linear_dx", "dx (2 x 5)", "weight (4 x 3)"});
+    expect_error([&] { backend_->pack(nullptr, Dtype::fp32, std::vector<float>(5), 2, 3); },
+                 {"pack", "values (5 x 1)", "weight (2 x 3)"});
+}
+
+TEST_F(ShapeErrors, Adapters) {
+    const DeviceMatrix x = matrix(6, 5), y = matrix(6, 4), s = matrix(6, 2);
+    const std::vector<std::int64_t> begin{0, 6}, short_begin{0, 5};
+    const std::vector<LoraSlot> large{LoraSlot{.rank = 3}}, two(2);
+    const auto lora = [&](const std::vector<std::int64_t>& rows, const std::vector<LoraSlot>& slots,
+                          const Dropout& dropout) {
+        backend_->lora(y.view(), s.view(), x.view(), {rows}, slots, dropout);
+    };
+    expect_error([&] { lora(begin, large, {}); }, {"lora", "s (6 x 2)", "adapter a (3 x 5)"});
+    expect_error([&] { lora(short_begin, large, {}); }, {"slots (5 rows)", "x (6 x 5)"});
+    expect_error([&] { lora(begin, two, {}); }, {"slots (1 x 1)", "adapters (2 x 1)"});
+    const std::vector<LoraSlot> small{LoraSlot{.rank = 0}};
+    expect_error([&] { lora(begin, small, {.p = 1.5F}); }, {"dropout 1.5"});
+    expect_error([&] { lora(begin, small, {.p = 0.5F}); },
+                 {"dropout keys (0 x 1)", "adapters (1 x 1)"});
+}
+
+TEST_F(ShapeErrors, Layers) {
+    const DeviceMatrix a = matrix(6, 8), b = matrix(6, 7), table = matrix(3, 8);
+    expect_error([&] { backend_->rms_norm(a.view(), b.view(), {}, nullptr, 0); },
+                 {"rms_norm", "y (6 x 8)", "x (6 x 7)"});
+    expect_error([&] { backend_->swiglu(a.view(), a.view(), b.view()); },
+                 {"swiglu", "up (6 x 7)", "gate (6 x 8)"});
+    const std::vector<std::int32_t> tokens{0, 1, 2, 3, 0, 0};
+    expect_error([&] { backend_->embedding(a.view(), table.view(), tokens); },
+                 {"embedding", "token 3", "table (3 x 8)"});
+    const std::vector<float> inv_freq(2);
+    expect_error([&] { backend_->rope(a.view(), 1, tokens, inv_freq, 1, false); },
+                 {"rope", "x (6 x 8)", "1 x 4"});
+    const std::vector<std::int64_t> begin{0, 6}, beyond{0, 9};
+    const AttentionShape shape{.heads = 2, .kv_heads = 1, .head_dim = 4};
+    expect_error(
+        [&] {
+            backend_->attention(a.view(), nullptr, a.view(), b.view(), b.view(), shape, {begin});
+        },
+        {"attention", "k (6 x 7)", "6 x 4"});
+    const TensorView kv = a.view().columns(0, 4);
+    expect_error([&] { backend_->attention(a.view(), nullptr, a.view(), kv, kv, shape, {beyond}); },
+                 {"attention", "sequences (9 rows)", "q (6 x 8)"});
+}
+
+TEST_F(ShapeErrors, LossRowsAndVectors) {
+    const DeviceWeight head(*backend_, Matrix(4, 3));
+    const DeviceMatrix x = matrix(2, 3), wide = matrix(2, 5);
+    std::vector<double> loss(2);
+    const std::vector<std::int32_t> targets{0, 4};
+    expect_error([&] { backend_->cross_entropy(loss, {}, x.view(), head.get(), targets, {}); },
+                 {"cross_entropy", "target 4", "head (4 x 3)"});
+    expect_error([&] { backend_->cross_entropy(loss, {}, wide.view(), head.get(), targets, {}); },
+                 {"x (2 x 5)", "head (4 x 3)"});
+    const std::vector<std::int64_t> rows{0, 2};
+    expect_error([&] { backend_->gather_rows(x.view(), x.view(), rows); },
+                 {"row 2", "all (2 x 3)"});
+    std::vector<float> a(3), b(4);
+    expect_error([&] { backend_->sgd(a, b, 1, 0); }, {"g (4 x 1)", "x (3 x 1)"});
+}
+
+}  // namespace
+}  // namespace fedit::test
