@@ -62,5 +62,17 @@ TEST(CrossEntropyRange, LargeLogitsDoNotOverflow) {
     EXPECT_NEAR(loss[0], 1000, 1e-3);
 }
 
+TEST(CrossEntropyRange, ANanAnywhereInTheLogitsIsSeen) {
+    const auto backend = make_cpu_backend(1);
+    Matrix x(1, 1, 1), head(40, 1, 0.5);
+    head(17, 0) = NAN;
+    const DeviceWeight weight(*backend, head);
+    const DeviceMatrix device_x(*backend, x);
+    const std::vector<std::int32_t> target{2};
+    std::vector<double> loss(1);
+    backend->cross_entropy(loss, {}, device_x.view(), weight.get(), target, {});
+    EXPECT_TRUE(std::isnan(loss[0]));
+}
+
 }  // namespace
 }  // namespace fedit::test

@@ -18,8 +18,8 @@ TEST_P(Rope, AgreesWithDoubleLoopsForwardAndBackward) {
     const std::int64_t cols = heads * head_dim;
     std::vector<float> inv_freq;
     for (std::int64_t i = 0; i < head_dim / 2; ++i) {
-        inv_freq.push_back(
-            static_cast<float>(std::pow(10000.0, -2.0 * static_cast<double>(i) / head_dim)));
+        inv_freq.push_back(static_cast<float>(
+            std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim))));
     }
     std::vector<std::int32_t> positions;
     for (std::int64_t t = 0; t < rows; ++t) {

@@ -53,9 +53,14 @@ TEST_F(ShapeErrors, Adapters) {
     expect_error([&] { lora(begin, large, {}); }, {"lora", "s (6 x 2)", "adapter a (3 x 5)"});
     expect_error([&] { lora(short_begin, large, {}); }, {"slots (5 rows)", "x (6 x 5)"});
     expect_error([&] { lora(begin, two, {}); }, {"slots (1 x 1)", "adapters (2 x 1)"});
+    const auto dropping = [](float p) {
+        Dropout dropout;
+        dropout.p = p;
+        return dropout;
+    };
     const std::vector<LoraSlot> small{LoraSlot{.rank = 0}};
-    expect_error([&] { lora(begin, small, {.p = 1.5F}); }, {"dropout 1.5"});
-    expect_error([&] { lora(begin, small, {.p = 0.5F}); },
+    expect_error([&] { lora(begin, small, dropping(1.5F)); }, {"dropout 1.5"});
+    expect_error([&] { lora(begin, small, dropping(0.5F)); },
                  {"dropout keys (0 x 1)", "adapters (1 x 1)"});
 }
 

@@ -5,12 +5,11 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include <hwy/contrib/math/math-inl.h>
-
 #include <cmath>
 #include <limits>
 
 #include "tensor/cpu/attention-inl.h"
+#include "tensor/cpu/exp-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace fedit::cpu::HWY_NAMESPACE {
@@ -41,7 +40,7 @@ HWY_INLINE void AbsorbScores(RunningSoftmax& softmax, float* scores, std::int64_
     }
     softmax.max = max;
     softmax.sum += SumOver(seen, [&](auto d, std::int64_t j) HWY_ATTR {
-        const auto e = hn::Exp(d, hn::Sub(hn::LoadU(d, scores + j), hn::Set(d, max)));
+        const auto e = ExpOf(d, hn::Sub(hn::LoadU(d, scores + j), hn::Set(d, max)));
         hn::StoreU(e, d, scores + j);
         return e;
     });

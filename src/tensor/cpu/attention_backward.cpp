@@ -5,12 +5,11 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include <hwy/contrib/math/math-inl.h>
-
 #include <cmath>
 
 #include "tensor/cpu/attention-inl.h"
 #include "tensor/cpu/attention_backward.h"
+#include "tensor/cpu/exp-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace fedit::cpu::HWY_NAMESPACE {
@@ -22,7 +21,7 @@ using Memory = AttentionBackwardMemory;
 HWY_INLINE void WeighRow(float* weights, float* dscores, std::int64_t seen, float lse, float dot,
                          float scale) {
     ForEach(seen, [&](auto d, std::int64_t j) HWY_ATTR {
-        const auto w = hn::Exp(d, hn::Sub(hn::LoadU(d, weights + j), hn::Set(d, lse)));
+        const auto w = ExpOf(d, hn::Sub(hn::LoadU(d, weights + j), hn::Set(d, lse)));
         const auto slope = hn::Sub(hn::LoadU(d, dscores + j), hn::Set(d, dot));
         hn::StoreU(w, d, weights + j);
         hn::StoreU(hn::Mul(hn::Mul(w, hn::Set(d, scale)), slope), d, dscores + j);

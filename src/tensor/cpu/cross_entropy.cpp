@@ -4,11 +4,10 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include <hwy/contrib/math/math-inl.h>
-
 #include <algorithm>
 #include <cmath>
 
+#include "tensor/cpu/exp-inl.h"
 #include "tensor/cpu/vector-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -21,7 +20,7 @@ HWY_INLINE double ExpInPlace(float* logits, std::int64_t count, float max) {
     for (std::int64_t begin = 0; begin < count; begin += block) {
         float* const x = logits + begin;
         total += SumOver(std::min(block, count - begin), [&](auto d, std::int64_t j) HWY_ATTR {
-            const auto e = hn::Exp(d, hn::Sub(hn::LoadU(d, x + j), hn::Set(d, max)));
+            const auto e = ExpOf(d, hn::Sub(hn::LoadU(d, x + j), hn::Set(d, max)));
             hn::StoreU(e, d, x + j);
             return e;
         });

@@ -4,8 +4,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include <hwy/contrib/math/math-inl.h>
-
+#include "tensor/cpu/exp-inl.h"
 #include "tensor/cpu/vector-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -14,7 +13,7 @@ namespace fedit::cpu::HWY_NAMESPACE {
 template <class D, class V>
 HWY_INLINE V Sigmoid(D d, V x) {
     const V one = hn::Set(d, 1.0F);
-    return hn::Div(one, hn::Add(one, hn::Exp(d, hn::Neg(x))));
+    return hn::Div(one, hn::Add(one, ExpOf(d, hn::Neg(x))));
 }
 
 void SwigluRow(float* y, const float* gate, const float* up, std::int64_t count) {
