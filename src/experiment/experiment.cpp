@@ -264,7 +264,10 @@ ExitCode run_training(const Context& context, Config config) {
         lock = std::make_unique<RunLock>(
             folder.lock(), config.force ? RunLock::Existing::take_over : RunLock::Existing::respect,
             context.log);
-        AtomicFile::remove_leftovers(folder.root);
+        for (const fs::path& path : {folder.root, folder.checkpoints(), folder.adapters()})
+            AtomicFile::remove_leftovers(path);
+        for (const std::int64_t round : rounds_in(folder.state()))
+            AtomicFile::remove_leftovers(folder.clients(round));
     });
     StopWatch watch(context.stop, config.max_walltime, folder.stop());
     std::optional<Checkpoint> stored = read_checkpoint(context, config, folder);

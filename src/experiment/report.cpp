@@ -35,6 +35,18 @@ std::string reason_text(StopReason reason) {
     return "";
 }
 
+/// The command that gives the last evaluation again.
+std::string evaluate_command(const Config& config, const RunFolder& folder) {
+    std::string command =
+        fmt::format("fedit evaluate --model {} --adapter {} --data {} --cutoff-len {}",
+                    config.model, folder.adapter_link().string(),
+                    config.eval_data.empty() ? config.data : config.eval_data, config.cutoff_len);
+    if (!config.prompt_template.empty()) command += " --prompt-template " + config.prompt_template;
+    if (!config.tokenizer.empty()) command += " --tokenizer " + config.tokenizer;
+    if (config.train_on_inputs) command += " --train-on-inputs";
+    return command;
+}
+
 }  // namespace
 
 void make_output_folder(const RunFolder& folder) {
@@ -175,9 +187,7 @@ void report_end(const Log& log, Setup& setup, const RunFolder& folder, ExitCode 
     log.info(fmt::format("  adapter     {}  (PEFT folder)", folder.adapter_link().string()));
     log.info(fmt::format("  log         {}", folder.log().string()));
     log.info(fmt::format("  checkpoint  {}", folder.checkpoint(state.rounds_done).string()));
-    log.info(fmt::format("next: fedit evaluate --model {} --adapter {} --data {}", config.model,
-                         folder.adapter_link().string(),
-                         config.eval_data.empty() ? config.data : config.eval_data));
+    log.info("next: " + evaluate_command(config, folder));
     log.info(fmt::format("      fedit-report {} -o report.html", folder.root.string()));
 }
 

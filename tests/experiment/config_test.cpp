@@ -64,7 +64,7 @@ TEST(OptionTable, AcceptsItsOwnDefaults) {
 
 TEST(SetOption, ReadsNumbersExactly) {
     Config config;
-    for (const double value : {0.1, 1.0 / 3, 1e-300, 5e-324, 123456789.123456789, 3e-4}) {
+    for (const double value : {0.1, 1.0 / 3, 1e-300, 5e-324, 123.456789012345678, 3e-4}) {
         Config source;
         source.weight_decay = value;
         set_option(config, option("weight-decay"), option_value(source, option("weight-decay")),

@@ -53,7 +53,7 @@ struct Config {
     std::string resume = "auto";
     std::int64_t eval_every = 1, eval_batch_size = 8, checkpoint_every = 1, keep_last = 3;
     double max_walltime = 0;
-    double hang_timeout = 1800;
+    double hang_timeout = 0;
     bool dry_run = false, force = false;
     std::string verbosity = "normal", progress = "auto", output_format = "text";
     // bench and doctor

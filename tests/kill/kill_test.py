@@ -1,0 +1,130 @@
+"""A run killed at any instant ends with the bytes of the run that was never killed."""
+
+import os
+import pathlib
+import random
+import signal
+import sys
+import time
+import unittest
+
+from training import Program, adapter_digest, children, finish, wait_for, wait_until_gone
+
+MPIEXEC, FAULTY, FEDIT = sys.argv.pop(), sys.argv.pop(), sys.argv.pop()
+POINTS = ("start", "created", "written", "synced", "renamed", "folder_synced")
+MOMENTS = 20
+SHORT = ("--rounds", 2, "--local-steps", 1, "--client-fraction", 0.4, "--keep-last", 1)
+LONG = ("--rounds", 6, "--local-steps", 40, "--keep-last", 2)
+
+
+class Kill(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.program = Program(FEDIT, MPIEXEC, pathlib.Path.cwd() / "runs")
+        cls.folder = cls.program.folder
+
+    def undisturbed(self, name, options, rounds):
+        output = self.folder / name
+        code, said = self.program.run(output, 1, *options)
+        self.assertEqual(code, 0, said)
+        return adapter_digest(output, rounds)
+
+    def nothing_half_written(self, output):
+        """Whatever has a final name is whole: the program itself reads every one."""
+        for path in (*output.glob("run.h5"), *output.glob("checkpoints/*.h5")):
+            code, said = finish_inspect(path)
+            self.assertEqual(code, 0, f"{path}: {said}")
+        for adapter in output.glob("adapters/round_*"):
+            code, said = finish_inspect(adapter)
+            self.assertEqual(code, 0, f"{adapter}: {said}")
+
+    def test_killed_at_every_named_point(self):
+        want = self.undisturbed("points_undisturbed", SHORT, 2)
+        struck = 0
+        for point in POINTS:
+            for action in ("kill", "lose") if point == "written" else ("kill",):
+                for count in (1, 2, 3, 4, 6, 7, 9):
+                    output = self.folder / f"{action}_{point}_{count}"
+                    with self.subTest(point=point, action=action, count=count):
+                        code, said = self.program.run(output, 0, *SHORT, program=FAULTY,
+                                                      fault=f"{action}:{point}:{count}")
+                        if code == 0:
+                            continue
+                        struck += 1
+                        self.assertEqual(code, -signal.SIGKILL, said)
+                        self.nothing_half_written(output)
+                        code, said = self.program.run(output, 2, *SHORT)
+                        self.assertEqual(code, 0, said)
+                        self.assertEqual(adapter_digest(output, 2), want)
+                        left = [p for p in output.rglob("*") if "fedit-tmp" in p.name]
+                        self.assertEqual(left, [], "temporary files stay")
+        self.assertGreaterEqual(struck, 35)
+
+    def test_a_full_disk_ends_the_run_and_loses_nothing(self):
+        want = self.undisturbed("full_undisturbed", SHORT, 2)
+        for count in (1, 3, 9):
+            output = self.folder / f"full_{count}"
+            with self.subTest(count=count):
+                code, said = self.program.run(output, 1, *SHORT, program=FAULTY,
+                                              fault=f"full:written:{count}")
+                self.assertIn(code, (0, 1), said)
+                self.assertIn("No space left on device", said)
+                self.nothing_half_written(output)
+                code, said = self.program.run(output, 2, *SHORT)
+                self.assertEqual(code, 0, said)
+                self.assertEqual(adapter_digest(output, 2), want)
+
+    def kill_one(self, job, moment, victims):
+        ranks = [pid for pid in children(job.pid)]
+        victim = job.pid if victims == "mpirun" else ranks[moment % len(ranks)] if ranks else job.pid
+        os.kill(victim, signal.SIGKILL)
+        finish(job)
+        self.assertEqual(wait_until_gone(ranks), [], "ranks outlive their job")
+
+    def test_killed_at_twenty_random_moments(self):
+        want = self.undisturbed("moments_undisturbed", LONG, 6)
+        chance = random.Random(20)
+        output = self.folder / "moments"
+        killed = 0
+        for moment in range(60):
+            job = self.program.start(output, (1, 2, 4)[moment % 3], *LONG)
+            time.sleep(chance.uniform(0.05, 1.6))
+            if job.poll() is not None:  # finished before the moment came: begin anew
+                code, said = finish(job)
+                self.assertEqual(code, 0, said)
+                self.assertEqual(adapter_digest(output, 6), want)
+                output = self.folder / f"moments_{moment}"
+                continue
+            self.kill_one(job, moment, ("mpirun", "rank")[moment % 2])
+            self.nothing_half_written(output)
+            killed += 1
+            if killed == MOMENTS:
+                break
+        self.assertEqual(killed, MOMENTS)
+        code, said = self.program.run(output, 2, *LONG)
+        self.assertEqual(code, 0, said)
+        self.assertEqual(adapter_digest(output, 6), want)
+
+    def test_a_kill_costs_only_the_clients_in_training(self):
+        """Finished clients of a long round are on disk, and are not trained again."""
+        slow = ("--rounds", 1, "--local-steps", 400, "--keep-last", 1)
+        output = self.folder / "uploads"
+        job = self.program.start(output, 1, *slow)
+        saved = lambda: list(output.glob("state/round_000000/client_*.h5"))
+        self.assertTrue(wait_for(saved), "no finished client was written")
+        times = {path: path.stat().st_mtime_ns for path in saved()}
+        self.kill_one(job, 0, "rank")
+        code, said = self.program.run(output, 2, *slow)
+        self.assertEqual(code, 0, said)
+        self.assertTrue(times)
+        self.assertEqual(adapter_digest(output, 1), self.undisturbed("uploads_undisturbed", slow, 1))
+
+
+def finish_inspect(path):
+    import subprocess
+    done = subprocess.run([FEDIT, "inspect", path], capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout + done.stderr
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

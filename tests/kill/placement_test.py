@@ -1,0 +1,133 @@
+"""The adapter's bytes depend neither on the number of ranks nor on stops in between."""
+
+import pathlib
+import signal
+import sys
+import time
+import unittest
+
+from training import Program, adapter_digest, finish, wait_for
+
+MPIEXEC, FEDIT = sys.argv.pop(), sys.argv.pop()
+ROUNDS = 3
+OPTIONS = ("--rounds", ROUNDS, "--local-epochs", 2, "--client-fraction", 0.8, "--keep-last", 0)
+# Clients that take a while, for stops in the middle of one.
+LONG = ("--rounds", 2, "--local-steps", 150, "--client-fraction", 0.6, "--keep-last", 0)
+
+
+class Placement(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.program = Program(FEDIT, MPIEXEC, pathlib.Path.cwd() / "runs")
+        cls.folder = cls.program.folder
+        cls.long_digest = None
+
+    def test_ranks_change_no_byte(self):
+        digests = {}
+        for ranks in (0, 1, 2, 4):
+            output = self.folder / f"ranks_{ranks}"
+            code, said = self.program.run(output, ranks, *OPTIONS)
+            self.assertEqual(code, 0, said)
+            self.assertIn("done: 3 rounds", said)
+            digests[ranks] = [adapter_digest(output, n) for n in range(1, ROUNDS + 1)]
+        self.assertEqual(len(set(digests[1])), ROUNDS, "the adapter does not move")
+        for ranks in (0, 2, 4):
+            self.assertEqual(digests[ranks], digests[1], f"{ranks} ranks")
+
+    def undisturbed(self):
+        if Placement.long_digest is None:
+            output = self.folder / "long"
+            code, said = self.program.run(output, 2, *LONG)
+            self.assertEqual(code, 0, said)
+            Placement.long_digest = adapter_digest(output, 2)
+        return Placement.long_digest
+
+    def resumed_equals_undisturbed(self, output, ranks):
+        code, said = self.program.run(output, ranks, *LONG)
+        self.assertEqual(code, 0, said)
+        self.assertEqual(adapter_digest(output, 2), self.undisturbed())
+        self.assertFalse((output / "run.lock").exists())
+        return said
+
+    def stop(self, name, request, *options):
+        """A run stopped while clients train; its output folder."""
+        self.undisturbed()
+        output = self.folder / name
+        job = self.program.start(output, 2, *LONG, *options)
+        self.assertTrue(wait_for(lambda: (output / "run.h5").exists()))
+        time.sleep(0.7)
+        request(job, output)
+        code, said = finish(job)
+        self.assertEqual(code, 75, said)
+        self.assertIn("stopped by", said)
+        self.assertIn("Run the same command again", said)
+        return output
+
+    def test_a_stop_by_usr1_saves_half_trained_clients(self):
+        output = self.stop("usr1", lambda job, _: job.send_signal(signal.SIGUSR1))
+        saved = list((output / "state").glob("round_*/client_*.h5"))
+        self.assertTrue(saved, "no client was saved")
+        self.resumed_equals_undisturbed(output, 4)
+
+    def test_a_stop_by_term_twice(self):
+        def twice(job, _):
+            job.send_signal(signal.SIGTERM)
+            job.send_signal(signal.SIGTERM)
+        self.resumed_equals_undisturbed(self.stop("term", twice), 1)
+
+    def test_a_stop_by_the_stop_file(self):
+        output = self.stop("file", lambda _, folder: (folder / "stop").touch())
+        self.assertFalse((output / "stop").exists(), "the file would stop the next life too")
+        self.resumed_equals_undisturbed(output, 1)
+
+    def test_lives_of_a_third_of_a_round_reach_the_end(self):
+        """A time limit that is announced must be kept, again and again."""
+        self.undisturbed()
+        output = self.folder / "walltime"
+        lives = 0
+        code = 75
+        while code == 75 and lives < 60:
+            code, said = self.program.run(output, 1 + lives % 2, *LONG, "--max-walltime", 1.2 / 60)
+            lives += 1
+        self.assertEqual(code, 0, said)
+        self.assertGreaterEqual(lives, 3, "the limit never stopped the run")
+        self.assertEqual(adapter_digest(output, 2), self.undisturbed())
+
+    def test_two_jobs_in_one_folder_are_refused(self):
+        output = self.folder / "twice"
+        first = self.program.start(output, 1, *LONG)
+        self.assertTrue(wait_for(lambda: (output / "run.h5").exists()))
+        code, said = self.program.run(output, 1, *LONG)
+        self.assertEqual(code, 2, said)
+        self.assertIn("another job works in this folder", said)
+        self.assertIn("--force", said)
+        code, said = finish(first)
+        self.assertEqual(code, 0, said)
+
+    def test_a_finished_run_given_more_rounds_goes_on(self):
+        output = self.folder / "more"
+        base = ("--local-epochs", 1, "--keep-last", 0)
+        self.assertEqual(self.program.run(output, 1, "--rounds", 1, *base)[0], 0)
+        code, said = self.program.run(output, 2, "--rounds", 2, *base)
+        self.assertEqual(code, 0, said)
+        self.assertIn("going on after round 1 of 2", said)
+        whole = self.folder / "whole"
+        self.assertEqual(self.program.run(whole, 1, "--rounds", 2, *base)[0], 0)
+        self.assertEqual(adapter_digest(output, 2), adapter_digest(whole, 2))
+
+    def test_another_identity_is_refused_with_a_diff(self):
+        output = self.folder / "identity"
+        options = ("--rounds", 1, "--local-epochs", 1)
+        self.assertEqual(self.program.run(output, 1, *options)[0], 0)
+        before = adapter_digest(output, 1)
+        code, said = self.program.run(output, 1, *options, "--seed", 5)
+        self.assertEqual(code, 2, said)
+        self.assertIn("seed is 5 now, but the run was made with 0", said)
+        self.assertEqual(adapter_digest(output, 1), before)
+        code, said = self.program.run(output, 1, *options, "--resume", "never")
+        self.assertEqual(code, 2, said)
+        self.assertIn("holds a run already", said)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,97 @@
+"""Starts training runs of the shipped model on the shipped records, for tests that disturb them."""
+
+import hashlib
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+LIMIT = 120  # seconds; a job that hangs is killed and fails
+
+
+class Program:
+    """The program `fedit`, a tiny model it made, and a folder for its runs."""
+
+    def __init__(self, fedit, mpiexec, folder):
+        self.fedit, self.mpiexec = fedit, mpiexec
+        self.folder = pathlib.Path(folder)
+        self.model = self.folder / "model"
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        tiny = ROOT / "data" / "tiny-llama"
+        subprocess.run([fedit, "init", "--model-config", tiny / "config.json", "--seed", "1",
+                        "--output", self.model], check=True, capture_output=True, timeout=LIMIT)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(tiny / name, self.model)
+
+    def command(self, output, ranks, *options, program=None):
+        mpirun = [self.mpiexec, "--bind-to", "none", "-n", str(ranks)] if ranks else []
+        return [*mpirun, program or self.fedit, "train", "--model", self.model,
+                "--data", ROOT / "data" / "test.jsonl", "--eval-data", ROOT / "data" / "test.jsonl",
+                "--output", output, "--threads", "1", "--num-clients", "5",
+                "--lora-target-modules", "q_proj,down_proj", "--lora-r", "4", "--batch-size", "4",
+                "--micro-batch-size", "2", "--lora-dropout", "0.1", "--learning-rate", "0.002",
+                "--progress", "none", *map(str, options)]
+
+    def start(self, output, ranks, *options, program=None, fault=None):
+        environment = dict(os.environ, FEDIT_TEST_FAULT=fault) if fault else dict(os.environ)
+        environment.setdefault("OMPI_MCA_odls_base_sigkill_timeout", "10")
+        return subprocess.Popen(self.command(output, ranks, *options, program=program),
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                env=environment, start_new_session=True)
+
+    def run(self, output, ranks, *options, **more):
+        return finish(self.start(output, ranks, *options, **more))
+
+
+def finish(job):
+    """Exit code and output; a job that hangs fails with what it said."""
+    try:
+        said, _ = job.communicate(timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        os.killpg(job.pid, signal.SIGKILL)
+        raise AssertionError(f"the job hangs: {job.communicate()[0]}") from None
+    return job.returncode, said
+
+
+def children(pid):
+    """Process ids below `pid`, deepest last."""
+    try:
+        listed = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    below = [int(child) for child in listed]
+    return below + [deeper for child in below for deeper in children(child)]
+
+
+def is_alive(pid):
+    """A zombie has ended: only its parent has not looked yet."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until_gone(pids, seconds=15):
+    deadline = time.monotonic() + seconds
+    while any(map(is_alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return [pid for pid in pids if is_alive(pid)]
+
+
+def adapter_digest(output, rounds):
+    """What must not change: the bytes of the global adapter after a round."""
+    path = pathlib.Path(output) / "adapters" / f"round_{rounds:06}" / "adapter_model.safetensors"
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
