@@ -26,37 +26,61 @@ HWY_INLINE V MulHigh32(DU du, V a, V b) {
     return hn::OddEven(hn::BitCast(du, odd), hn::BitCast(du, hn::ShiftRight<32>(even)));
 }
 
-/// The keep bits of one row: byte i holds those of columns 4 i .. 4 i + 3. Writes
+using WordTag = hn::RebindToUnsigned<FloatTag>;
+using Words = hn::Vec<WordTag>;
+
+/// Philox blocks, one a lane: counters that become random words.
+struct PhiloxBlocks {
+    Words c0, c1, c2, c3;
+};
+
+HWY_INLINE PhiloxBlocks FirstCounters(const DropoutRow& row, std::int64_t block) {
+    const WordTag d;
+    return {hn::Iota(d, static_cast<std::uint32_t>(block)), hn::Set(d, row.module),
+            hn::Set(d, static_cast<std::uint32_t>(row.counter)),
+            hn::Set(d, static_cast<std::uint32_t>(row.counter >> 32))};
+}
+
+HWY_INLINE PhiloxBlocks PhiloxRound(const PhiloxBlocks& c, Words key0, Words key1) {
+    const WordTag d;
+    const auto m0 = hn::Set(d, 0xD2511F53U), m1 = hn::Set(d, 0xCD9E8D57U);
+    return {hn::Xor(hn::Xor(MulHigh32(d, c.c2, m1), c.c1), key0), hn::Mul(c.c2, m1),
+            hn::Xor(hn::Xor(MulHigh32(d, c.c0, m0), c.c3), key1), hn::Mul(c.c0, m0)};
+}
+
+/// Lane i: the keep bits of the four columns of block i.
+HWY_INLINE Words KeepBitsOf(const PhiloxBlocks& words, std::uint32_t threshold) {
+    const WordTag d;
+    const auto limit = hn::Set(d, threshold);
+    const auto b0 = hn::IfThenZeroElse(hn::Gt(limit, words.c0), hn::Set(d, 1));
+    const auto b1 = hn::IfThenZeroElse(hn::Gt(limit, words.c1), hn::Set(d, 2));
+    const auto b2 = hn::IfThenZeroElse(hn::Gt(limit, words.c2), hn::Set(d, 4));
+    const auto b3 = hn::IfThenZeroElse(hn::Gt(limit, words.c3), hn::Set(d, 8));
+    return hn::Or(hn::Or(b0, b1), hn::Or(b2, b3));
+}
+
+/// The keep bits of one row: byte i holds those of columns 4 i .. 4 i + 3. Writes up to
 /// keep_bytes(cols) bytes.
 HWY_INLINE void DrawKeepBits(std::uint8_t* keep, const DropoutRow& row, std::int64_t cols) {
-    const hn::RebindToUnsigned<FloatTag> du;
-    const hn::RebindToSigned<FloatTag> di;
-    const hn::Rebind<std::uint8_t, FloatTag> d8;
+    const WordTag d;
+    const hn::RebindToSigned<FloatTag> signed_tag;
+    const hn::Rebind<std::uint8_t, FloatTag> byte_tag;
     const std::int64_t lanes = FloatLanes();
-    const auto m0 = hn::Set(du, 0xD2511F53U), m1 = hn::Set(du, 0xCD9E8D57U);
-    const auto threshold = hn::Set(du, row.threshold);
-    for (std::int64_t block = 0; block * 4 < cols; block += lanes) {
-        auto c0 = hn::Iota(du, static_cast<std::uint32_t>(block));
-        auto c1 = hn::Set(du, row.module);
-        auto c2 = hn::Set(du, static_cast<std::uint32_t>(row.counter));
-        auto c3 = hn::Set(du, static_cast<std::uint32_t>(row.counter >> 32));
-        auto k0 = static_cast<std::uint32_t>(row.key);
-        auto k1 = static_cast<std::uint32_t>(row.key >> 32);
+    // Two vectors at once: a round is a chain of dependent steps that one would leave waiting.
+    for (std::int64_t block = 0; block * 4 < cols; block += 2 * lanes) {
+        PhiloxBlocks a = FirstCounters(row, block), b = FirstCounters(row, block + lanes);
+        auto key0 = static_cast<std::uint32_t>(row.key);
+        auto key1 = static_cast<std::uint32_t>(row.key >> 32);
         for (int round = 0; round < 10; ++round) {
-            const auto high0 = MulHigh32(du, c0, m0), high1 = MulHigh32(du, c2, m1);
-            const auto low0 = hn::Mul(c0, m0), low1 = hn::Mul(c2, m1);
-            c0 = hn::Xor(hn::Xor(high1, c1), hn::Set(du, k0));
-            c2 = hn::Xor(hn::Xor(high0, c3), hn::Set(du, k1));
-            c1 = low1;
-            c3 = low0;
-            k0 += 0x9E3779B9U;
-            k1 += 0xBB67AE85U;
+            a = PhiloxRound(a, hn::Set(d, key0), hn::Set(d, key1));
+            b = PhiloxRound(b, hn::Set(d, key0), hn::Set(d, key1));
+            key0 += 0x9E3779B9U;
+            key1 += 0xBB67AE85U;
         }
-        const auto bit = [&](auto word, std::uint32_t value) HWY_ATTR {
-            return hn::IfThenZeroElse(hn::Gt(threshold, word), hn::Set(du, value));
-        };
-        const auto bits = hn::Or(hn::Or(bit(c0, 1), bit(c1, 2)), hn::Or(bit(c2, 4), bit(c3, 8)));
-        hn::StoreU(hn::DemoteTo(d8, hn::BitCast(di, bits)), d8, keep + block);
+        const auto bits_a = hn::BitCast(signed_tag, KeepBitsOf(a, row.threshold));
+        const auto bits_b = hn::BitCast(signed_tag, KeepBitsOf(b, row.threshold));
+        hn::StoreU(hn::DemoteTo(byte_tag, bits_a), byte_tag, keep + block);
+        hn::StoreU(hn::DemoteTo(byte_tag, bits_b), byte_tag, keep + block + lanes);
     }
 }
 
