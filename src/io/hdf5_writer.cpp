@@ -31,9 +31,6 @@ Hdf5File create_in_memory(const void* owner) {
     const Hdf5Properties access = make_properties(H5P_FILE_ACCESS);
     require_hdf5(H5Pset_fapl_core(access.get(), memory_increment, false) >= 0, "use memory",
                  "new file");
-    // From 1.8 on an attribute may be larger than 64 KiB.
-    require_hdf5(H5Pset_libver_bounds(access.get(), H5F_LIBVER_V18, H5F_LIBVER_V18) >= 0,
-                 "set the file version", "new file");
     // The library tells open files apart by name; nothing can exist below /dev/null.
     const std::string name = fmt::format("/dev/null/fedit-writer-{}", owner);
     return {H5Fcreate(name.c_str(), H5F_ACC_TRUNC, creation.get(), access.get()),
@@ -184,12 +181,13 @@ std::vector<std::byte> Hdf5Writer::finish(FileKind kind) {
     require_hdf5(H5Fflush(file, H5F_SCOPE_GLOBAL) >= 0, "flush", "new file");
     const ssize_t size = H5Fget_file_image(file, nullptr, 0);
     require_hdf5(size > 0, "measure the image", "new file");
-    std::vector<std::byte> bytes(static_cast<std::size_t>(size));
-    require_hdf5(H5Fget_file_image(file, bytes.data(), bytes.size()) == size, "copy the image",
+    // The image begins behind the user block, where the header goes.
+    std::vector<std::byte> bytes(file_header_size + static_cast<std::size_t>(size));
+    const std::span<std::byte> image = std::span(bytes).subspan(file_header_size);
+    require_hdf5(H5Fget_file_image(file, image.data(), image.size()) == size, "copy the image",
                  "new file");
     impl_ = std::make_unique<Impl>();
-    const auto header = make_file_header(kind, std::span(bytes).subspan(file_header_size));
-    std::ranges::copy(header, bytes.begin());
+    std::ranges::copy(make_file_header(kind, image), bytes.begin());
     return bytes;
 }
 
