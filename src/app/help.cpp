@@ -28,14 +28,15 @@ constexpr std::array general{
 };
 
 /// Breaks `text` between words so that no line passes line_width; lines after the first are
-/// indented, the first is taken to begin at `column`.
-std::string wrap(std::string_view text, std::size_t indent, std::size_t column) {
+/// indented, the first is taken to begin at `column`. `line_end` goes before each break.
+std::string wrap(std::string_view text, std::size_t indent, std::size_t column,
+                 std::string_view line_end = "") {
     std::string out;
     while (!text.empty()) {
         const std::size_t end = std::min(text.find(' '), text.size());
         const std::string_view word = text.substr(0, end);
         if (column > indent && column + 1 + word.size() > line_width) {
-            out += '\n' + std::string(indent, ' ');
+            out += fmt::format("{}\n{:{}}", line_end, "", indent);
             column = indent;
         } else if (column > indent) {
             out += ' ';
@@ -154,7 +155,7 @@ std::string command_help(Command command) {
     std::string text = fmt::format("fedit {}: {}\n\n", to_string(command), info.summary);
     text += fmt::format("usage: {}\n\n", wrap(info.usage, 7, 7));
     text += paragraph(info.description);
-    text += fmt::format("\nexample:\n  {}\n", wrap(info.example, 4, 2));
+    text += fmt::format("\nexample:\n  {}\n", wrap(info.example, 4, 2, " \\"));
     std::optional<OptionGroup> group;
     bool starred = false;
     for (const Option& option : option_table()) {

@@ -177,13 +177,26 @@ void inspect_model(Sheet& sheet, const fs::path& path) {
     }
 }
 
+/// A member of adapter_config.json: numbers and lists of names as such, the rest as JSON.
+Cell to_cell(const Json& value) {
+    if (value.is_string()) return value.as_string();
+    if (value.is_integer()) return value.as_int();
+    if (value.is_number()) return value.as_double();
+    if (!value.is_array()) return value.dump();
+    std::vector<std::string> items;
+    for (std::size_t i = 0; i < value.size(); ++i) {
+        items.push_back(value[i].is_string() ? value[i].as_string() : value[i].dump());
+    }
+    return items;
+}
+
 void inspect_adapter(Sheet& sheet, const fs::path& path) {
     const Json config = Json::parse_file(path / "adapter_config.json");
     sheet.fact("kind", "PEFT adapter");
     sheet.fact("path", path.string());
     for (const std::string& key : config.keys()) {
         const Json value = config[key];
-        if (!value.is_null()) sheet.fact(key, value.is_string() ? value.as_string() : value.dump());
+        if (!value.is_null()) sheet.fact(key, to_cell(value));
     }
     add_tensors(sheet, SafetensorsFile(path / "adapter_model.safetensors"));
 }

@@ -11,6 +11,7 @@
 #include "app/commands.h"
 #include "app/help.h"
 #include "fedit/core/error.h"
+#include "fedit/core/similar.h"
 #include "fedit/io/atomic_file.h"
 
 namespace fedit {
@@ -74,7 +75,7 @@ public:
             const Option* option = find_option(word.string_key);
             if (word.unregistered || option == nullptr) continue;
             collect([&] {
-                set_option(config, *option, word.value.front(),
+                set_option(config, *option, word.value.empty() ? "true" : word.value.front(),
                            fmt::format("{}, --{}", here, option->name));
             });
         }
@@ -104,6 +105,8 @@ private:
             if (!seen_.insert(word.string_key).second) {
                 add_fault(fmt::format("--{} is given twice", word.string_key), "give it once");
             }
+            const bool is_switch = word.string_key != "config" && !find_option(word.string_key);
+            if (is_switch && !word.value.empty()) stray(word.value.front());
         } else if (!after_unknown) {  // else it is most likely the unknown option's value
             stray(word.value.front());
         }
@@ -127,9 +130,7 @@ private:
     void stray(const std::string& text) {
         add_fault(fmt::format("\"{}\" is neither an option nor the value of one{}", text,
                               suggestion(text, option_names(command_), "--")),
-                  text == "true" || text == "false"
-                      ? "write --name=" + text
-                      : "option names begin with --, and a value with spaces needs quotes");
+                  "option names begin with --, and a value with spaces needs quotes");
     }
 
     void read_file_named(Config& config) {
@@ -165,7 +166,8 @@ Command find_command(const std::string& name) {
                                   : fmt::format("there is no command \"{}\"{}", name,
                                                 suggestion(name, names, "fedit ")),
                       .where = std::string(here),
-                      .remedy = "fedit --help lists the commands"});
+                      .remedy = fmt::format("the commands are {}; fedit --help says what they do",
+                                            join(names))});
 }
 
 /// A path that stands alone behind `inspect` is the value of --path.

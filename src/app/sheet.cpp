@@ -37,8 +37,28 @@ void set(JsonWriter& out, const std::string& name, const Cell& cell) {
                cell);
 }
 
-bool is_number(const Cell& cell) {
-    return std::holds_alternative<double>(cell) || std::holds_alternative<std::int64_t>(cell);
+/// How wide a table's column is, and to which side its cells go: numbers to the right.
+struct Column {
+    std::size_t width = 0;
+    bool right = false;
+};
+
+void measure(std::vector<Column>& columns, const std::vector<Cell>& row) {
+    for (std::size_t i = 0; i < row.size(); ++i) {
+        columns[i].width = std::max(columns[i].width, shown(row[i]).size());
+        columns[i].right = columns[i].right || std::holds_alternative<double>(row[i]) ||
+                           std::holds_alternative<std::int64_t>(row[i]);
+    }
+}
+
+std::string line(const std::vector<Column>& columns, const std::vector<Cell>& row) {
+    std::string out;
+    for (std::size_t i = 0; i < row.size(); ++i) {
+        out += columns[i].right ? fmt::format("  {:>{}}", shown(row[i]), columns[i].width)
+                                : fmt::format("  {:<{}}", shown(row[i]), columns[i].width);
+    }
+    out.erase(out.find_last_not_of(' ') + 1);
+    return out + '\n';
 }
 
 }  // namespace
@@ -60,27 +80,12 @@ std::string Sheet::text() const {
         out += fmt::format("{:<{}}  {}\n", name, widest, shown(value));
     }
     for (const Table& table : tables_) {
-        std::vector<std::size_t> widths;
-        for (const std::string& column : table.columns) widths.push_back(column.size());
-        for (const auto& row : table.rows) {
-            for (std::size_t i = 0; i < row.size(); ++i) {
-                widths[i] = std::max(widths[i], shown(row[i]).size());
-            }
-        }
-        out += fmt::format("\n{}\n", table.name);
-        for (std::size_t i = 0; i < widths.size(); ++i) {
-            const bool right = !table.rows.empty() && is_number(table.rows.front()[i]);
-            out += right ? fmt::format("  {:>{}}", table.columns[i], widths[i])
-                         : fmt::format("  {:<{}}", table.columns[i], widths[i]);
-        }
-        out += '\n';
-        for (const auto& row : table.rows) {
-            for (std::size_t i = 0; i < row.size(); ++i) {
-                out += is_number(row[i]) ? fmt::format("  {:>{}}", shown(row[i]), widths[i])
-                                         : fmt::format("  {:<{}}", shown(row[i]), widths[i]);
-            }
-            out += '\n';
-        }
+        std::vector<Cell> titles(table.columns.begin(), table.columns.end());
+        std::vector<Column> columns(titles.size());
+        for (const auto& row : table.rows) measure(columns, row);
+        measure(columns, titles);
+        out += fmt::format("\n{}\n{}", table.name, line(columns, titles));
+        for (const auto& row : table.rows) out += line(columns, row);
     }
     return out;
 }

@@ -196,7 +196,10 @@ Words occupied_output(const fs::path& folder) {
 
 std::vector<BadInput> command_lines() {
     return {
-        {"unknown_command", 2, words({"trian"}), {"\"trian\"", "fedit train", "fedit --help"}},
+        {"unknown_command",
+         2,
+         words({"trian"}),
+         {"\"trian\"", "train, evaluate, tokenize", "fedit --help"}},
         {"unknown_option", 2, bad_training({"--lora-rr", "4"}), {"--lora-rr", "--lora-r?"}},
         {"abbreviated_option", 2, bad_training({"--learning", "1"}), {"--learning;", "in full"}},
         {"repeated_option", 2, bad_training({"--rounds", "2"}), {"--rounds is given twice"}},

@@ -105,7 +105,8 @@ TEST(Options, TakeNoStrayWords) {
     EXPECT_TRUE(test::says(
         fault(train({"lora-r", "--seed", "1"})),
         {"\"lora-r\" is neither an option nor the value of one", "did you mean --lora-r?"}));
-    EXPECT_TRUE(test::says(fault(train({"--use-rslora", "false"})), {"write --name=false"}));
+    EXPECT_TRUE(test::says(fault(train({"--dump-config", "word"})), {"\"word\" is neither"}));
+    EXPECT_TRUE(test::says(fault(train({"--use-rslora", "word"})), {"\"word\"", "true or false"}));
 }
 
 TEST(Options, WithoutTheirValueAreAnError) {
@@ -133,8 +134,8 @@ TEST(Options, RequiredAndContradictingOnesAreAllNamed) {
 }
 
 TEST(Commands, ThatAreUnknownNameTheOneSpelledAlike) {
-    EXPECT_TRUE(
-        test::says(fault({"trian"}), {"there is no command \"trian\"; did you mean fedit train?"}));
+    EXPECT_TRUE(test::says(fault({"trains"}),
+                           {"there is no command \"trains\"; did you mean fedit train?"}));
     EXPECT_TRUE(
         test::says(fault({"--seed", "1"}), {"the first word must be a command, not --seed"}));
 }
