@@ -30,7 +30,6 @@ TEST(Optimizer, AdamWFollowsPyTorchsFormula) {
     }
     Matrix got(1, size);
     got.values.assign(fx.begin(), fx.end());
-    // 1 - beta2 in fp32 is off by 1e-5 of itself against the double 0.001 only through rounding.
     EXPECT_TRUE(close(got, x));
 }
 

@@ -13,7 +13,7 @@ namespace fedit::cpu {
 /// Queries and keys of a block; fixed and counted from the sequence's first row, so that what else
 /// is packed changes no bit. Multiples of every tile's rows and every panel's columns.
 inline constexpr std::int64_t query_block = 48;
-inline constexpr std::int64_t key_block = 64;
+inline constexpr std::int64_t key_block = 128;
 
 /// Queries [query, query + rows) against the keys from `key` on.
 struct AttentionBlock {

@@ -28,17 +28,23 @@ HWY_INLINE double ExpInPlace(float* logits, std::int64_t count, float max) {
     return total;
 }
 
-/// Returns -log softmax(logits)[target]; logits become weight * (softmax - onehot(target)).
-double CrossEntropyRow(float* logits, std::int64_t count, std::int32_t target, float weight) {
+/// Returns -log softmax(logits)[target]; logits become exp(logit - max), whose sum is `sum`.
+double LossRow(float* logits, std::int64_t count, std::int32_t target, double& sum) {
     const float max = MaxOf(logits, count);
     const double above_target = static_cast<double>(max) - logits[target];
-    const double sum = ExpInPlace(logits, count, max);
+    sum = ExpInPlace(logits, count, max);
+    return std::log(sum) + above_target;
+}
+
+/// What LossRow left becomes weight * (softmax - onehot(target)).
+void LossGradientRow(float* exponentials, std::int64_t count, std::int32_t target, double sum,
+                     float weight) {
     const auto factor = static_cast<float>(weight / sum);
     ForEach(count, [&](auto d, std::int64_t j) HWY_ATTR {
-        hn::StoreU(hn::Mul(hn::LoadU(d, logits + j), hn::Set(d, factor)), d, logits + j);
+        hn::StoreU(hn::Mul(hn::LoadU(d, exponentials + j), hn::Set(d, factor)), d,
+                   exponentials + j);
     });
-    logits[target] -= weight;
-    return std::log(sum) + above_target;
+    exponentials[target] -= weight;
 }
 
 }  // namespace fedit::cpu::HWY_NAMESPACE
@@ -51,7 +57,8 @@ HWY_AFTER_NAMESPACE();
 
 namespace fedit::cpu {
 
-HWY_EXPORT(CrossEntropyRow);
+HWY_EXPORT(LossRow);
+HWY_EXPORT(LossGradientRow);
 
 namespace {
 
@@ -72,15 +79,18 @@ void CpuBackend::cross_entropy(std::span<double> loss, TensorView dx, TensorView
     if (x.rows == 0) return;
     const std::int64_t chunk = std::min(chunk_rows(head.out), x.rows);
     float* const memory = scratch_.floats(chunk * head.out);
-    const auto row_loss = HWY_DYNAMIC_DISPATCH(CrossEntropyRow);
+    const auto row_loss = HWY_DYNAMIC_DISPATCH(LossRow);
+    const auto row_gradient = HWY_DYNAMIC_DISPATCH(LossGradientRow);
     for (std::int64_t begin = 0; begin < x.rows; begin += chunk) {
         const std::int64_t rows = std::min(chunk, x.rows - begin);
         const TensorView logits = fp32_view(memory, rows, head.out);
         products_.multiply(logits, x.row_range(begin, rows), head, nullptr, /*accumulate=*/false);
         parallel_for(threads_, rows, [&](std::int64_t i, int) noexcept {
             const auto t = static_cast<std::size_t>(begin + i);
-            const float row_weight = dx.data == nullptr ? 0.0F : weight[t];
-            loss[t] = row_loss(logits.row(i), head.out, targets[t], row_weight);
+            double sum = 0;
+            loss[t] = row_loss(logits.row(i), head.out, targets[t], sum);
+            if (dx.data == nullptr) return;
+            row_gradient(logits.row(i), head.out, targets[t], sum, weight[t]);
         });
         if (dx.data == nullptr) continue;
         products_.multiply_transposed(dx.row_range(begin, rows), logits, head,

@@ -81,7 +81,7 @@ void CpuBackend::lora(TensorView y, TensorView s, TensorView x, const Slots& slo
     const bool drops = dropout.p > 0;
     const std::int64_t dropped_floats = drops ? aligned_floats(lora_block_rows * in) : 0;
     float* const memory =
-        scratch_.floats(panels.size + threads_ * (dropped_floats + keep_bytes(in)));
+        scratch_.floats(panels.size + threads_ * (dropped_floats + keep_bytes(in) / 4));
     float* const dropped = memory + panels.size;
     auto* const keep = reinterpret_cast<std::uint8_t*>(dropped + threads_ * dropped_floats);
 

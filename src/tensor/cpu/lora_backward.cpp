@@ -132,75 +132,115 @@ std::int64_t largest_rank(std::span<const LoraSlot> adapters) {
     return rank;
 }
 
+/// The operands of one call.
+struct Operands {
+    TensorView dx, ds, dy, s, x;
+    const Slots& slots;
+    std::span<const LoraSlot> adapters;
+    const Dropout& dropout;
+
+    bool drops() const { return dropout.p > 0; }
+};
+
+/// One scratch buffer: keep bits of all rows, each slot's panels, each thread's own part.
+class BackwardMemory {
+public:
+    BackwardMemory(Scratch& scratch, int threads, const Operands& call)
+        : keep_stride_(keep_bytes(call.x.cols)), factor_(1.0F / (1.0F - call.dropout.p)) {
+        const std::int64_t in = call.x.cols, out = call.dy.cols, rank = largest_rank(call.adapters);
+        const std::int64_t keep_floats = call.drops() ? call.x.rows * keep_stride_ / 4 : 0;
+        const std::int64_t product_floats = call.drops() ? lora_block_rows * in : 0;
+        const std::int64_t gradient_floats = gradient_block_cols * (rank + 2 * gradient_block_rows);
+        b_floats_ = aligned_floats(panel_floats(out, rank));
+        slot_floats_ = b_floats_ + aligned_floats(panel_floats(rank, in));
+        thread_floats_ = aligned_floats(std::max(product_floats, gradient_floats));
+        float* const begin = scratch.floats(keep_floats + call.slots.count() * slot_floats_ +
+                                            threads * thread_floats_);
+        if (call.drops()) keep_ = reinterpret_cast<std::uint8_t*>(begin);
+        slots_ = begin + keep_floats;
+        threads_ = slots_ + call.slots.count() * slot_floats_;
+    }
+
+    std::uint8_t* keep_row(std::int64_t row) const { return keep_ + row * keep_stride_; }
+    /// Keep bits from (row, col) on, col a multiple of 4; null bytes without dropout.
+    KeepBits keep(std::int64_t row, std::int64_t col) const {
+        return {keep_ == nullptr ? nullptr : keep_row(row) + col / 4, keep_stride_, factor_};
+    }
+    float* b_panels(std::int64_t slot) const { return slots_ + slot * slot_floats_; }
+    float* a_panels(std::int64_t slot) const { return b_panels(slot) + b_floats_; }
+    float* of_thread(int thread) const { return threads_ + thread * thread_floats_; }
+
+private:
+    std::int64_t keep_stride_;
+    float factor_;
+    std::int64_t b_floats_ = 0, slot_floats_ = 0, thread_floats_ = 0;
+    std::uint8_t* keep_ = nullptr;
+    float *slots_ = nullptr, *threads_ = nullptr;
+};
+
+/// ds and dx.
+void backward_by_rows(int threads, const Operands& call, const BackwardMemory& memory) {
+    const std::vector<RowBlock> blocks = row_blocks(call.slots, call.adapters);
+    const auto draw = HWY_DYNAMIC_DISPATCH(DrawKeepRow);
+    const auto by_rows = HWY_DYNAMIC_DISPATCH(LoraBackwardBlock);
+    const auto count = static_cast<std::int64_t>(blocks.size());
+    parallel_for(threads, count, [&](std::int64_t task, int thread) noexcept {
+        const RowBlock& block = blocks[static_cast<std::size_t>(task)];
+        for (std::int64_t t = block.begin; call.drops() && t < block.end; ++t) {
+            draw(memory.keep_row(t), dropout_row(call.dropout, block.slot, t), call.x.cols);
+        }
+        const std::int64_t rows = block.end - block.begin;
+        const std::int64_t rank = call.adapters[static_cast<std::size_t>(block.slot)].rank;
+        by_rows(call.dx.data == nullptr ? call.dx : call.dx.row_range(block.begin, rows),
+                call.ds.row_range(block.begin, rows).columns(0, rank),
+                call.dy.row_range(block.begin, rows), memory.b_panels(block.slot),
+                memory.a_panels(block.slot), memory.keep(block.begin, 0), memory.of_thread(thread));
+    });
+}
+
+/// da and db, from ds.
+void backward_by_columns(int threads, const Operands& call, const BackwardMemory& memory) {
+    const std::int64_t in = call.x.cols;
+    const std::vector<GradientTask> tasks =
+        gradient_tasks(call.slots, call.adapters, in, call.dy.cols);
+    const auto gradient = HWY_DYNAMIC_DISPATCH(LoraGradient);
+    const auto count = static_cast<std::int64_t>(tasks.size());
+    parallel_for(threads, count, [&](std::int64_t i, int thread) noexcept {
+        const GradientTask& task = tasks[static_cast<std::size_t>(i)];
+        const auto slot = static_cast<std::size_t>(task.slot);
+        const LoraSlot& adapter = call.adapters[slot];
+        const std::int64_t first = call.slots.row_begin[slot];
+        const std::int64_t rows = call.slots.row_begin[slot + 1] - first;
+        const bool of_a = task.factor == Factor::a;
+        const TensorView left =
+            (of_a ? call.ds : call.s).row_range(first, rows).columns(0, adapter.rank);
+        const TensorView right = (of_a ? call.x : call.dy)
+                                     .row_range(first, rows)
+                                     .columns(task.begin, task.end - task.begin);
+        float* const panels = memory.of_thread(thread);
+        float* const dropped = panels + gradient_block_cols * gradient_block_rows;
+        float* const sum = dropped + gradient_block_cols * gradient_block_rows;
+        gradient(sum, left, right, of_a ? memory.keep(first, task.begin) : KeepBits{}, panels,
+                 dropped);
+        add_gradient(adapter, task, sum, in);
+    });
+}
+
 }  // namespace
 
 void CpuBackend::lora_backward(TensorView dx, TensorView ds, TensorView dy, TensorView s,
                                TensorView x, const Slots& slots, std::span<const LoraSlot> adapters,
                                const Dropout& dropout) {
     check::lora_backward(dx, ds, dy, s, x, slots, adapters, dropout);
-    const std::int64_t in = x.cols, out = dy.cols, rank = largest_rank(adapters);
-    const bool drops = dropout.p > 0;
-
-    // One scratch buffer: keep bits, then each slot's panels, then each thread's own part.
-    const std::int64_t keep_floats = drops ? x.rows * keep_bytes(in) / 4 : 0;
-    const std::int64_t b_floats = aligned_floats(panel_floats(out, rank));
-    const std::int64_t slot_floats = b_floats + aligned_floats(panel_floats(rank, in));
-    const std::int64_t rows_floats = drops ? aligned_floats(lora_block_rows * in) : 0;
-    const std::int64_t gradient_floats = gradient_block_cols * (rank + 2 * gradient_block_rows);
-    const std::int64_t thread_floats = std::max(rows_floats, aligned_floats(gradient_floats));
-    float* const memory =
-        scratch_.floats(keep_floats + slots.count() * slot_floats + threads_ * thread_floats);
-    auto* const keep = drops ? reinterpret_cast<std::uint8_t*>(memory) : nullptr;
-    float* const slot_memory = memory + keep_floats;
-    float* const thread_memory = slot_memory + slots.count() * slot_floats;
-    const auto keep_from = [&](std::int64_t row, std::int64_t col) {
-        const std::uint8_t* bytes = drops ? keep + row * keep_bytes(in) + col / 4 : nullptr;
-        return KeepBits{bytes, keep_bytes(in), 1.0F / (1.0F - dropout.p)};
-    };
-
+    const Operands call{dx, ds, dy, s, x, slots, adapters, dropout};
+    const BackwardMemory memory(scratch_, threads_, call);
     const auto pack = HWY_DYNAMIC_DISPATCH(PackLoraBackward);
     parallel_for(threads_, slots.count(), [&](std::int64_t slot, int) noexcept {
-        float* const panels = slot_memory + slot * slot_floats;
-        pack(panels, panels + b_floats, adapters[static_cast<std::size_t>(slot)], in, out);
+        pack(memory.b_panels(slot), memory.a_panels(slot), adapters[static_cast<std::size_t>(slot)],
+             x.cols, dy.cols);
     });
-
-    const std::vector<RowBlock> blocks = row_blocks(slots, adapters);
-    const auto draw = HWY_DYNAMIC_DISPATCH(DrawKeepRow);
-    const auto by_rows = HWY_DYNAMIC_DISPATCH(LoraBackwardBlock);
-    const auto block_count = static_cast<std::int64_t>(blocks.size());
-    parallel_for(threads_, block_count, [&](std::int64_t task, int thread) noexcept {
-        const RowBlock& block = blocks[static_cast<std::size_t>(task)];
-        for (std::int64_t t = block.begin; drops && t < block.end; ++t) {
-            draw(keep + t * keep_bytes(in), dropout_row(dropout, block.slot, t), in);
-        }
-        const std::int64_t rows = block.end - block.begin;
-        const float* panels = slot_memory + block.slot * slot_floats;
-        const std::int64_t slot_rank = adapters[static_cast<std::size_t>(block.slot)].rank;
-        by_rows(dx.data == nullptr ? dx : dx.row_range(block.begin, rows),
-                ds.row_range(block.begin, rows).columns(0, slot_rank),
-                dy.row_range(block.begin, rows), panels, panels + b_floats,
-                keep_from(block.begin, 0), thread_memory + thread * thread_floats);
-    });
-
-    const std::vector<GradientTask> tasks = gradient_tasks(slots, adapters, in, out);
-    const auto gradient = HWY_DYNAMIC_DISPATCH(LoraGradient);
-    const auto task_count = static_cast<std::int64_t>(tasks.size());
-    parallel_for(threads_, task_count, [&](std::int64_t i, int thread) noexcept {
-        const GradientTask& task = tasks[static_cast<std::size_t>(i)];
-        const auto slot = static_cast<std::size_t>(task.slot);
-        const std::int64_t first = slots.row_begin[slot], rows = slots.row_begin[slot + 1] - first;
-        const bool of_a = task.factor == Factor::a;
-        const TensorView left =
-            (of_a ? ds : s).row_range(first, rows).columns(0, adapters[slot].rank);
-        const TensorView right =
-            (of_a ? x : dy).row_range(first, rows).columns(task.begin, task.end - task.begin);
-        float* const panels = thread_memory + thread * thread_floats;
-        float* const dropped = panels + gradient_block_cols * gradient_block_rows;
-        float* const sum = dropped + gradient_block_cols * gradient_block_rows;
-        gradient(sum, left, right, of_a ? keep_from(first, task.begin) : KeepBits{}, panels,
-                 dropped);
-        add_gradient(adapters[slot], task, sum, in);
-    });
+    backward_by_rows(threads_, call, memory);
+    backward_by_columns(threads_, call, memory);
 }
 
 }  // namespace fedit::cpu

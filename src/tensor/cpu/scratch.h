@@ -1,6 +1,7 @@
 // tensor/cpu/scratch.h: working memory that operations reuse, so that none allocates every time.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
