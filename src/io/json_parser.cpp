@@ -39,6 +39,15 @@ std::string place_in_text(std::string_view text, std::size_t position) {
     return fmt::format("line {}, column {}", line, column);
 }
 
+/// The vendor takes a zero byte for the end of the text and would not look behind it.
+void refuse_zero_byte(std::string_view text, const std::string& source) {
+    const std::size_t position = text.find('\0');
+    if (position == std::string_view::npos) return;
+    throw InputError({.what = "not valid JSON: a zero byte",
+                      .where = source + ", " + place_in_text(text, position + 1),
+                      .remedy = "remove it (the file may be damaged, or not UTF-8)"});
+}
+
 /// Receives the parser's events; a returned false ends the parse.
 class TreeBuilder final : public nlohmann::json_sax<Vendor> {
 public:
@@ -135,6 +144,7 @@ private:
 std::shared_ptr<const JsonDocument> parse_json(std::string_view text, std::string source) {
     auto document = std::make_shared<JsonDocument>();
     document->source = std::move(source);
+    refuse_zero_byte(text, document->source);
     TreeBuilder builder(text, *document);
     const bool parsed = Vendor::sax_parse(text.begin(), text.end(), &builder);
     if (!parsed || !builder.faults().empty()) throw InputError(std::move(builder.faults()));
