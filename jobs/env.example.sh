@@ -7,7 +7,8 @@
 # The program (default: build/release/src/app/fedit below the folder that sbatch was called in).
 # FEDIT=$HOME/fedit/build/release/src/app/fedit
 
-# Starts of one job beyond the first, by requeue. A job that still is not done then ends with code 75.
+# Starts of one job beyond the first, by requeue. A job that still is not done then ends with code
+# 75.
 # FEDIT_MAX_RESTARTS=20
 
 # The network of the nodes, if Open MPI picks a wrong one:

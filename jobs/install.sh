@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs what fedit needs on Debian 12, and only what is missing.
 #   jobs/install.sh build     compiler, MPI and libraries (apt)
-#   jobs/install.sh tests     the same, and what the tests use: GoogleTest, HDF5 tools, Slurm, clang-format (apt)
+#   jobs/install.sh tests     the same, and what the tests use: GoogleTest, Slurm and more (apt)
 #   jobs/install.sh python    build/venv, a Python environment with the report of a run (pip)
 #   jobs/install.sh python-tests   the same, and what the tests of the data use (pip)
 # Packages need root or sudo. No service is started or enabled by them.
@@ -12,8 +12,9 @@ build_packages=(
   g++ cmake ninja-build git libopenmpi-dev openmpi-bin libhdf5-dev libboost-program-options-dev
   libdnnl-dev libhwy-dev libfmt-dev nlohmann-json3-dev libssl-dev
 )
-test_packages=("${build_packages[@]}" libgtest-dev hdf5-tools slurm-wlm munge clang-format util-linux python3)
-services=(munge slurmctld slurmd)
+test_packages=(
+  "${build_packages[@]}" libgtest-dev hdf5-tools slurm-wlm munge clang-format util-linux python3
+)
 
 fail() {
   printf 'install.sh: %s\n' "$@" >&2
@@ -23,7 +24,8 @@ fail() {
 missing_of() {  # prints those of the given packages that are not installed
   local package
   for package in "$@"; do
-    [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2> /dev/null)" = installed ] || echo "$package"
+    dpkg-query -W -f '${db:Status-Status}' "$package" 2> /dev/null | grep -qx installed ||
+      echo "$package"
   done
 }
 
@@ -35,54 +37,64 @@ deny_services() {
   "${as_root[@]}" chmod 755 /usr/sbin/policy-rc.d
 }
 
-disable_services() {  # else they would start with the machine
+# What was just installed would else start with the machine. Argument: the new packages.
+disable_services() {
   local service
-  command -v systemctl > /dev/null || return 0
-  for service in "${services[@]}"; do
-    if grep -qE "^(slurm-wlm|munge)$" <<< "$1"; then
-      "${as_root[@]}" systemctl disable "$service" > /dev/null 2>&1 || true  # not there, or no systemd running
-    fi
+  if ! command -v systemctl > /dev/null || ! grep -qxE 'slurm-wlm|munge' <<< "$1"; then
+    return
+  fi
+  for service in munge slurmctld slurmd; do
+    # Fails where the service is not there or systemd does not run, and then there is nothing to do.
+    "${as_root[@]}" systemctl disable "$service" > /dev/null 2>&1 || true
   done
 }
 
 install_packages() {
   local missing
   command -v dpkg-query > /dev/null ||
-    fail "this is not Debian: install the like of these packages, and build by the README:" "  ${build_packages[*]}"
+    fail "this is not Debian: install the like of these packages, and build by the README:" \
+      "  ${build_packages[*]}"
   missing=$(missing_of "$@")
   [ -n "$missing" ] || return 0
   as_root=()
   if [ "$(id -u)" != 0 ]; then
-    command -v sudo > /dev/null || fail "packages are missing, and this is neither root nor is there sudo. As root:" \
-      "  apt-get install --no-install-recommends ${missing//$'\n'/ }"
+    command -v sudo > /dev/null ||
+      fail "packages are missing, and this is neither root nor is there sudo. As root:" \
+        "  apt-get install --no-install-recommends ${missing//$'\n'/ }"
     as_root=(sudo)
   fi
   echo "installing ${missing//$'\n'/ }"
   deny_services
   "${as_root[@]}" apt-get update -q < /dev/null
   # shellcheck disable=SC2086  # one word a package
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing < /dev/null
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -q -y --no-install-recommends $missing < /dev/null
   disable_services "$missing"
 }
 
 find_python() {  # the first Python 3.11 or later; Debian's before others
   local python
   for python in /usr/bin/python3 python3 python3.13 python3.12 python3.11; do
-    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null && { echo "$python"; return; }
+    if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then
+      echo "$python"
+      return
+    fi
   done
   fail "no Python 3.11 or later is here (Debian 12 has 3.11)"
 }
 
 install_python() {  # arguments: what pip installs beside ./analysis
   local python stamp=build/venv/installed now
-  now=$(cat analysis/pyproject.toml analysis/fedit_analysis/* data/requirements.txt 2> /dev/null | sha256sum; echo "$*")
-  [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$now" ] && return
-  [ -x /usr/bin/python3 ] && install_packages python3 python3-venv
+  now="$* $(cat analysis/pyproject.toml analysis/*/*.* data/requirements.txt | sha256sum)"
+  if [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$now" ]; then
+    return
+  fi
+  install_packages python3 python3-venv
   python=$(find_python)
   echo "making build/venv with $("$python" --version)"
   "$python" -m venv --clear build/venv
-  build/venv/bin/python -m pip install --quiet --disable-pip-version-check ./analysis "$@" < /dev/null ||
-    fail "pip could not install ./analysis $* (is a package index reachable?); what is built works without it"
+  build/venv/bin/python -m pip install -q --disable-pip-version-check ./analysis "$@" < /dev/null ||
+    fail "pip could not install ./analysis $* (is a package index reachable?)"
   echo "$now" > "$stamp"
 }
 

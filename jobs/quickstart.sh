@@ -1,6 +1,6 @@
 #!/bin/bash
-# The main job on the shipped data, from nothing: installs what is missing, builds, makes a tiny model and
-# trains it as ten clients on two MPI ranks, in under a minute of training.
+# The main job on the shipped data, from nothing: installs what is missing, builds, makes a tiny
+# model and trains it as ten clients on two MPI ranks, in under a minute of training.
 #   jobs/quickstart.sh [FOLDER]        (default ./quickstart-run; all results go there)
 # Killed or stopped with Ctrl-C, the same command goes on; finished, it says so.
 set -euo pipefail
@@ -22,7 +22,9 @@ cmake --preset release -DFEDIT_BUILD_TESTS=OFF > build/configure.log
 cmake --build --preset release --parallel "$(nproc)" --target fedit
 
 step "2/5 a tiny model with random weights, and its tokenizer: $model"
-[ -e "$model/config.json" ] || "$fedit" init --model-config data/tiny-llama/config.json --seed 1 --output "$model"
+if [ ! -e "$model/config.json" ]; then
+  "$fedit" init --model-config data/tiny-llama/config.json --seed 1 --output "$model"
+fi
 cp data/tiny-llama/{tokenizer,tokenizer_config,generation_config}.json "$model"
 
 step "3/5 federated training, two ranks: $run"
@@ -51,5 +53,5 @@ settings     $run/config.ini
 report       $folder/report.html   (one page; open it in a browser)
 
 Run the same command again and it finds the run finished. Your own run:
-  jobs/workstation.sh -n 2 --config data/quickstart.ini --data RECORDS.jsonl --model MODEL --output FOLDER
+  jobs/workstation.sh -n 2 --model MODEL --data RECORDS.jsonl --output FOLDER
 END

@@ -2,9 +2,9 @@
 # Runs `fedit train` on this machine with several ranks.
 #   jobs/workstation.sh [-n RANKS] [options of fedit train]
 #   jobs/workstation.sh -n 4 --config my.ini --output runs/first
-# Ctrl-C, or `kill PID` of this script, asks the run to save itself and end with code 75; the same command
-# goes on from there, on any number of ranks. So does it after a crash. Ends with fedit's code:
-# 0 done, 1 failure, 2 bad input, 75 stopped on request.
+# Ctrl-C, or `kill PID` of this script, asks the run to save itself and end with code 75; the same
+# command goes on from there, on any number of ranks. So does it after a crash. Ends with fedit's
+# code: 0 done, 1 failure, 2 bad input, 75 stopped on request.
 # FEDIT names the program (default: the release build of this tree).
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -28,15 +28,17 @@ fi
 if [ "$(id -u)" = 0 ]; then
   export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 fi
-# Behind mpirun a rank does not see the terminal, so the moving progress line is asked for from here.
+# Behind mpirun a rank does not see the terminal, so the moving progress line is asked for from
+# here.
 if [ -t 2 ] && "$fedit" train "$@" --dump-config 2> /dev/null | grep -qx 'progress = auto'; then
   set -- "$@" --progress live
 fi
 
-# On TERM or Ctrl-C mpirun itself kills its ranks after one second, too soon for them to save a half-trained
-# client. (OMPI_MCA_odls_base_sigkill_timeout would give them longer, but then every failed run hangs for that
-# time.) So mpirun gets a session of its own, where the terminal's Ctrl-C does not reach it, and hears USR1,
-# which it passes on. --bind-to none: else each rank is held to a single core.
+# On TERM or Ctrl-C mpirun itself kills its ranks after one second, too soon for them to save a
+# half-trained client. (OMPI_MCA_odls_base_sigkill_timeout would give them longer, but then every
+# failed run hangs for that time.) So mpirun gets a session of its own, where the terminal's Ctrl-C
+# does not reach it, and hears USR1, which it passes on. --bind-to none: else each rank is held to a
+# single core.
 setsid mpirun --bind-to none --oversubscribe -n "$ranks" "$fedit" train "$@" < /dev/null &
 mpirun=$!
 ask_to_stop() {

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Installs what is missing, builds, and runs the tests. The last line counts them; the exit code is 0 only if
-# tests ran and none failed.
+# Installs what is missing, builds, and runs the tests. The last line counts them; the exit code is
+# 0 only if tests ran and none failed.
 #   tests/run.sh [--quick] [--strict] [--preset NAME]
 # --quick   without the tests labelled slow and slurm
 # --strict  warnings are errors

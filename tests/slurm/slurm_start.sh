@@ -1,8 +1,9 @@
 #!/bin/bash
 # Starts a private Slurm of one or more nodes on this host, all of it below one folder.
-#   slurm_start.sh WORK [NODES=1] [PORT=26817]      then: . WORK/env.sh; srun ...; slurm_stop.sh WORK
-# Needs root and the packages slurm-wlm and munge. Uses no file or daemon outside WORK, so another Slurm or
-# munge may run beside it, and another WORK on other ports. Do not call it inside a Slurm job.
+#   slurm_start.sh WORK [NODES=1] [PORT=26817]   then: . WORK/env.sh; srun ...; slurm_stop.sh WORK
+# Needs root and the packages slurm-wlm and munge. Uses no file or daemon outside WORK, so another
+# Slurm or munge may run beside it, and another WORK on other ports. Do not call it inside a Slurm
+# job.
 set -euo pipefail
 if [ $# -lt 1 ]; then
   sed -n '3p' "$0" | cut -c3- >&2
@@ -18,10 +19,12 @@ refuse() {
   echo "$0: $*" >&2
   exit 2
 }
-[ -e "$mark" ] || [ -z "$(ls -A "$work")" ] || refuse "$work is neither empty nor a folder of this script"
+[ -e "$mark" ] || [ -z "$(ls -A "$work")" ] ||
+  refuse "$work is neither empty nor a folder of this script"
 [ ! -e "$work/munge/pid" ] || refuse "$work is in use; run slurm_stop.sh first"
 # Sockets lie below it, and their names are limited.
-[[ $work != *[[:space:]]* && ${#work} -le 60 ]] || refuse "$work: at most 60 characters and no blanks, please"
+[[ $work != *[[:space:]]* && ${#work} -le 60 ]] ||
+  refuse "$work: at most 60 characters and no blanks, please"
 touch "$mark"
 # State and spool go together: with one of them alone, old job ids meet old sockets.
 rm -rf "$work"/{munge,state,run} "$work"/spool-* "$work"/tmp-*
@@ -33,8 +36,8 @@ node_names=n1 node_ports=$((port + 1))
 if [ "$nodes" -gt 1 ]; then
   node_names="n[1-$nodes]" node_ports="[$((port + 1))-$((port + nodes))]"
 fi
-# cred_expire: a requeued job is held for that long plus 1 s (by default 121 s). Below 5 s the last KILL of one
-# life can hit the next.
+# cred_expire: a requeued job is held for that long plus 1 s (by default 121 s). Below 5 s the last
+# KILL of one life can hit the next.
 cat > "$conf" << EOF
 ClusterName=private
 SlurmctldHost=$host(127.0.0.1)
@@ -65,7 +68,8 @@ KillWait=3
 CompleteWait=0
 MinJobAge=300
 SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0
-NodeName=$node_names NodeHostname=$host NodeAddr=127.0.0.1 Port=$node_ports CPUs=$cpus RealMemory=1000 State=UNKNOWN
+NodeName=DEFAULT CPUs=$cpus RealMemory=1000 State=UNKNOWN
+NodeName=$node_names NodeHostname=$host NodeAddr=127.0.0.1 Port=$node_ports
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
 EOF
 cat > "$work/env.sh" << EOF
@@ -73,8 +77,9 @@ export SLURM_CONF=$conf
 export OMPI_MCA_btl=self,vader,tcp OMPI_MCA_btl_tcp_if_include=lo
 EOF
 
-# Nodes on one host must not share the names in /dev/shm (ranks crash in Open MPI's btl/vader). Each gets its own
-# host name and /dev/shm where the machine permits it, else a folder of its own for Open MPI's segments.
+# Nodes on one host must not share the names in /dev/shm (ranks crash in Open MPI's btl/vader). Each
+# gets its own host name and /dev/shm where the machine permits it, else a folder of its own for
+# Open MPI's segments.
 own=no
 if [ "$nodes" -gt 1 ]; then
   if unshare --uts --mount --ipc true 2> /dev/null; then
@@ -94,8 +99,9 @@ fi
 # The mark in the daemons' environment is how slurm_stop.sh finds exactly these.
 export SLURM_CONF=$conf PRIVATE_SLURM=$work
 (umask 077 && head -c 1024 /dev/urandom > "$work/munge/key")
-munged --force --key-file="$work/munge/key" --socket="$work/munge/socket" --pid-file="$work/munge/pid" \
-  --log-file="$work/munge/log" --seed-file="$work/munge/seed" --num-threads=2
+munged --force --key-file="$work/munge/key" --socket="$work/munge/socket" \
+  --pid-file="$work/munge/pid" --log-file="$work/munge/log" \
+  --seed-file="$work/munge/seed" --num-threads=2
 slurmctld -f "$conf"
 for i in $(seq "$nodes"); do
   if [ $own = no ]; then
@@ -103,7 +109,8 @@ for i in $(seq "$nodes"); do
   else
     # shellcheck disable=SC2016  # the inner shell expands
     unshare --uts --mount --ipc bash -c 'mount --make-rprivate / &&
-      mount -t tmpfs -o mode=1777,size=25% shm /dev/shm && hostname "$1" && exec slurmd -f "$2" -N "$1"' \
+      mount -t tmpfs -o mode=1777,size=25% shm /dev/shm &&
+      hostname "$1" && exec slurmd -f "$2" -N "$1"' \
       _ "n$i" "$conf"
   fi
 done

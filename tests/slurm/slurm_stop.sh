@@ -1,5 +1,6 @@
 #!/bin/bash
-# Stops what slurm_start.sh started in WORK, and nothing else: jobs first, then the daemons, then what is left.
+# Stops what slurm_start.sh started in WORK, and nothing else: jobs first, then the daemons, then
+# what is left.
 #   slurm_stop.sh WORK [--delete]
 set -uo pipefail
 if [ $# -lt 1 ] || [ ! -e "$1/.private-slurm" ]; then
@@ -9,8 +10,8 @@ fi
 work=$(cd "$1" && pwd)
 export SLURM_CONF=$work/slurm.conf
 
-# Daemons by their mark, job processes by SLURM_CONF with SLURM_JOB_ID, slurmstepd (which overwrites its
-# environment) by its working folder. Never by name alone.
+# Daemons by their mark, job processes by SLURM_CONF with SLURM_JOB_ID, slurmstepd (which overwrites
+# its environment) by its working folder. Never by name alone.
 ours() {
   {
     grep -lzxF "PRIVATE_SLURM=$work" /proc/[0-9]*/environ
@@ -43,8 +44,9 @@ if timeout 5 scontrol ping > /dev/null 2>&1; then
   done
 fi
 for file in "$work"/run/*.pid "$work/munge/pid"; do
-  if [ -s "$file" ] && grep -qzxF "PRIVATE_SLURM=$work" "/proc/$(cat "$file")/environ" 2> /dev/null; then
-    kill "$(cat "$file")"
+  pid=$(cat "$file" 2> /dev/null)
+  if grep -qzxF "PRIVATE_SLURM=$work" "/proc/${pid:-none}/environ" 2> /dev/null; then
+    kill "$pid"
   fi
 done
 if ! all_gone 30; then

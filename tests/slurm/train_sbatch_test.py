@@ -1,5 +1,5 @@
-"""jobs/train.sbatch in a private Slurm: a job that time limits cut into lives ends with the bytes of
-a run that nothing disturbed, and the job comes back to the queue only when it should."""
+"""jobs/train.sbatch in a private Slurm: a job that time limits cut into lives ends with the
+bytes of a run that nothing disturbed, and it comes back to the queue only when it should."""
 
 import os
 import shutil
@@ -223,7 +223,7 @@ esac
         said = self.cluster.printed(job)
         self.assertEqual((end["JobState"], end["ExitCode"]), ("COMPLETED", "0:0"), said)
         self.assertEqual(end["Restarts"], "1", said)
-        self.assertIn("requeued for restart 1 of at most 20", said)
+        self.assertIn("restart 1 of at most 20", said)
         self.assertEqual(
             said.count("train.sbatch: job "), 2, "each life adds to one file:\n" + said
         )
@@ -252,7 +252,7 @@ esac
         self.assertEqual(
             (end["JobState"], end["ExitCode"], end["Restarts"]), ("FAILED", "75:0", "1"), said
         )
-        self.assertIn("not done after 1 restarts, the limit (FEDIT_MAX_RESTARTS)", said)
+        self.assertIn("not done after 1 restarts (FEDIT_MAX_RESTARTS)", said)
 
     def test_success_without_a_finished_run_is_not_believed(self):
         job = self.cluster.submit(FEDIT=self.pretender("idles", 0), FEDIT_MAX_RESTARTS="0")
