@@ -32,12 +32,14 @@ code=0
 jobs/workstation.sh -n 2 --config data/quickstart.ini --model "$model" --output "$run" || code=$?
 [ $code = 0 ] || exit $code
 
-step "4/5 held-out records: the base model, then with the adapter"
+step "4/5 evaluation on held-out records"
 evaluate() {  # with the prompts of data/quickstart.ini
   "$fedit" evaluate --model "$model" --data data/test.jsonl \
     --prompt-template data/templates/plain.json --cutoff-len 256 "$@"
 }
+printf 'the base model:\n'
 evaluate
+printf '\nwith the adapter:\n'
 evaluate --adapter "$run/adapter"
 
 step "5/5 the report: $folder/report.html"
