@@ -85,7 +85,8 @@ find_python() {  # the first Python 3.11 or later; Debian's before others
 
 install_python() {  # arguments: what pip installs beside ./analysis
   local python stamp=build/venv/installed now
-  now="$* $(cat analysis/pyproject.toml analysis/*/*.* data/requirements.txt | sha256sum)"
+  now=$(cat analysis/pyproject.toml analysis/fedit_analysis/*.* data/requirements.txt | sha256sum)
+  now+=" $*"
   if [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$now" ]; then
     return
   fi
@@ -95,6 +96,7 @@ install_python() {  # arguments: what pip installs beside ./analysis
   "$python" -m venv --clear build/venv
   build/venv/bin/python -m pip install -q --disable-pip-version-check ./analysis "$@" < /dev/null ||
     fail "pip could not install ./analysis $* (is a package index reachable?)"
+  rm -rf analysis/build  # what pip leaves there
   echo "$now" > "$stamp"
 }
 
