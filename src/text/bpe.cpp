@@ -67,17 +67,28 @@ BpeModel BpeModel::from_json(const Json& json) {
     BpeModel model;
     model.read_vocabulary(json);
     model.read_merges(json["merges"]);
-    if (json.has("unk_token")) {
-        model.unknown_ = model.find(json["unk_token"].as_string());
-        if (!model.unknown_) {
-            throw InputError({.what = "the unknown token " + json["unk_token"].excerpt() +
-                                      " is not in the vocabulary",
-                              .where = json["unk_token"].where(),
-                              .remedy = "give a token of model.vocab, or null"});
-        }
-    }
+    model.read_unknown(json);
     model.fuse_unknown_ = json.bool_or("fuse_unk", false);
     return model;
+}
+
+void BpeModel::read_unknown(const Json& json) {
+    if (json.has("unk_token")) {
+        const Json token = json["unk_token"];
+        unknown_ = find(token.as_string());
+        if (unknown_) return;
+        throw InputError(
+            {.what = "the unknown token " + token.excerpt() + " is not in the vocabulary",
+             .where = token.where(),
+             .remedy = "give a token of model.vocab, or null where byte_fallback spells all"});
+    }
+    const bool spells_all =
+        !byte_ids_.empty() && std::ranges::find(byte_ids_, -1) == byte_ids_.end();
+    if (spells_all) return;
+    throw InputError({.what = "characters outside the vocabulary would vanish: there is no unknown "
+                              "token, and not a token for each byte",
+                      .where = json.where() + ".unk_token",
+                      .remedy = "give unk_token, or byte_fallback with <0x00> to <0xFF>"});
 }
 
 void BpeModel::read_vocabulary(const Json& json) {
@@ -125,8 +136,9 @@ void BpeModel::read_merges(const Json& merges) {
             left = merge[0].as_string();
             right = merge[1].as_string();
         }
-        merges_.set(require(left, merge), require(right, merge),
-                    {static_cast<std::uint32_t>(rank), require(left + right, merge)});
+        const std::int32_t left_id = require(left, merge), right_id = require(right, merge);
+        const std::int32_t merged_id = require(left + right, merge);
+        merges_.set(left_id, right_id, {static_cast<std::uint32_t>(rank), merged_id});
     }
 }
 
@@ -209,7 +221,7 @@ void BpeModel::Encoder::read_characters(std::string_view text) {
         if (id >= 0) {
             flush_unknown();
             add(id, at);
-        } else if (!add_bytes(text.substr(at, length), at) && model_.unknown_) {
+        } else if (!add_bytes(text.substr(at, length), at)) {
             // Byte tokens do not end a run of unknowns: with only some of the 256 bytes in the
             // vocabulary they come before it. So does the library that defines this format.
             if (!model_.fuse_unknown_) flush_unknown();

@@ -60,6 +60,7 @@ private:
 
     BpeModel() : merges_(0) {}
     void read_vocabulary(const Json& json);
+    void read_unknown(const Json& json);
     void read_merges(const Json& json);
     std::int32_t require(std::string_view token, const Json& merge) const;
 
@@ -68,7 +69,7 @@ private:
     std::vector<std::int32_t> character_ids_;  // by code point; -1: not in the vocabulary
     std::vector<std::int32_t> byte_ids_;  // 256 entries (-1: absent), or empty: no byte fallback
     MergeTable merges_;
-    std::optional<std::int32_t> unknown_;
+    std::optional<std::int32_t> unknown_;  // nothing only if every byte has a token
     bool fuse_unknown_ = false;
 };
 

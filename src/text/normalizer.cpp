@@ -95,7 +95,7 @@ PreTokenizer PreTokenizer::from_json(const Json& json) {
     // A missing "split" means true in this format.
     if (!json.has("split")) {
         throw InputError({.what = "a Metaspace pre_tokenizer that splits is not supported",
-                          .where = json.where() + ", field split (absent: true)",
+                          .where = json.where() + ".split (absent: true)",
                           .remedy = "supported: \"split\": false"});
     }
     if (json["split"].as_bool()) refuse(json["split"], "supported: false");
