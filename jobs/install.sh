@@ -2,8 +2,7 @@
 # Installs what fedit needs on Debian 12, and only what is missing.
 #   jobs/install.sh build     compiler, MPI and libraries (apt)
 #   jobs/install.sh tests     the same, and what the tests use: GoogleTest, Slurm and more (apt)
-#   jobs/install.sh python    build/venv, a Python environment with the report of a run (pip)
-#   jobs/install.sh python-tests   the same, and what the tests of the data use (pip)
+#   jobs/install.sh python    build/venv: the report of a run, and what the tests of the data use (pip)
 # Packages need root or sudo. No service is started or enabled by them.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -83,10 +82,9 @@ find_python() {  # the first Python 3.11 or later; Debian's before others
   fail "no Python 3.11 or later is here (Debian 12 has 3.11)"
 }
 
-install_python() {  # arguments: what pip installs beside ./analysis
+install_python() {
   local python stamp=build/venv/installed now
   now=$(cat analysis/pyproject.toml analysis/fedit_analysis/*.* data/requirements.txt | sha256sum)
-  now+=" $*"
   if [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$now" ]; then
     return
   fi
@@ -94,8 +92,8 @@ install_python() {  # arguments: what pip installs beside ./analysis
   python=$(find_python)
   echo "making build/venv with $("$python" --version)"
   "$python" -m venv --clear build/venv
-  build/venv/bin/python -m pip install -q --disable-pip-version-check ./analysis "$@" < /dev/null ||
-    fail "pip could not install ./analysis $* (is a package index reachable?)"
+  build/venv/bin/python -m pip install -q --disable-pip-version-check ./analysis -r data/requirements.txt \
+    < /dev/null || fail "pip could not make build/venv (is a package index reachable?)"
   rm -rf analysis/build  # what pip leaves there
   echo "$now" > "$stamp"
 }
@@ -104,6 +102,5 @@ case "${1:-}" in
   build) install_packages "${build_packages[@]}" ;;
   tests) install_packages "${test_packages[@]}" ;;
   python) install_python ;;
-  python-tests) install_python -r data/requirements.txt ;;
-  *) sed -n '2,7s/^# \?//p' "${BASH_SOURCE[0]}"; exit 2 ;;
+  *) sed -n '2,6s/^# \?//p' "${BASH_SOURCE[0]}"; exit 2 ;;
 esac

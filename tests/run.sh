@@ -19,7 +19,7 @@ while [ $# -gt 0 ]; do
 done
 
 jobs/install.sh tests
-jobs/install.sh python-tests
+jobs/install.sh python
 cmake --preset "$preset" -DFEDIT_BUILD_TESTS=ON -DFEDIT_WARNINGS_AS_ERRORS=$strict \
   -DFEDIT_PYTHON="$PWD/build/venv/bin/python"
 cmake --build --preset "$preset" --parallel "$(nproc)"
