@@ -2,7 +2,7 @@
 # Installs what fedit needs on Debian 12, and only what is missing.
 #   jobs/install.sh build     compiler, MPI and libraries (apt)
 #   jobs/install.sh tests     the same, and what the tests use: GoogleTest, Slurm and more (apt)
-#   jobs/install.sh python    build/venv: the report of a run, and what the tests of the data use (pip)
+#   jobs/install.sh python    build/venv with the report of a run and what tests use (pip)
 # Packages need root or sudo. No service is started or enabled by them.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -92,7 +92,7 @@ install_python() {
   python=$(find_python)
   echo "making build/venv with $("$python" --version)"
   "$python" -m venv --clear build/venv
-  build/venv/bin/python -m pip install -q --disable-pip-version-check ./analysis -r data/requirements.txt \
+  build/venv/bin/pip install -q --disable-pip-version-check ./analysis -r data/requirements.txt \
     < /dev/null || fail "pip could not make build/venv (is a package index reachable?)"
   rm -rf analysis/build  # what pip leaves there
   echo "$now" > "$stamp"
