@@ -146,13 +146,16 @@ PromptTemplate PromptTemplate::load(const std::filesystem::path& path) {
 }
 
 PromptTemplate PromptTemplate::built_in() {
-    return from_json(Json::parse(R"({
+    return from_json(Json::parse(
+        R"({
         "description": "instruction, optional input, response",
-        "prompt_input": "A task follows, and then the text that it is about. Do the task and answer it completely.\n\n### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n",
-        "prompt_no_input": "A task follows. Do the task and answer it completely.\n\n### Instruction:\n{instruction}\n\n### Response:\n",
+        "prompt_input": "A task follows, and then the text that it is about. )"
+        R"(Do the task and answer it completely.\n\n### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n",
+        "prompt_no_input": "A task follows. )"
+        R"(Do the task and answer it completely.\n\n### Instruction:\n{instruction}\n\n### Response:\n",
         "response_split": "### Response:"
     })",
-                                 "built-in prompt template"));
+        "built-in prompt template"));
 }
 
 std::string PromptTemplate::prompt(std::string_view instruction, std::string_view input) const {

@@ -24,7 +24,8 @@ struct Record {
 /// Records of one JSON array or JSON-lines file (told by content, not by name). Keys: instruction,
 /// input | context, output | response, category; or input_ids and labels (-100: none; at a position
 /// t the label is the token at t itself, the target of position t - 1) or first_label. Throws
-/// InputError with all faulty lines or elements (at most 20 are named) at once.
+/// InputError with all faulty lines or elements (at most 20 are named, the others counted) at once;
+/// an absent instruction or response is a fault, an empty one is not.
 std::vector<Record> read_records(const std::filesystem::path& path);
 
 /// A folder in Shepherd's layout: local_training_<k>.json for k = 0 .. N-1, global_test.json.
@@ -37,7 +38,7 @@ ClientFolder read_client_folder(const std::filesystem::path& folder, int num_cli
 
 /// How records become tokens.
 struct EncodeOptions {
-    int cutoff_len = 512;          ///< tokens kept of a record, > 0
+    int cutoff_len = 512;          ///< tokens kept of a record, also of a tokenised one, > 0
     bool train_on_inputs = false;  ///< label the prompt's tokens too
 };
 
@@ -56,9 +57,10 @@ struct EncodedRecords {
 };
 
 /// Encodes records: prompt + response are tokenised once as one text with the tokenizer's template;
-/// a token is prompt when it begins before the prompt's end; EOS is appended only when the record
-/// was not cut. `tokenizer` may be null if every record comes tokenised. Throws InputError naming
-/// the record for ids outside [0, vocab_size).
+/// a token is prompt when it begins before the prompt's end; EOS is appended only when there is
+/// room below the cutoff and the text does not end with it. An empty response is legal: only EOS is
+/// then a target. Tokenised records are cut, and get no EOS. `tokenizer` may be null if every
+/// record comes tokenised. Throws InputError naming the record for ids outside [0, vocab_size).
 EncodedRecords encode_records(std::span<const Record> records, const Tokenizer* tokenizer,
                               const PromptTemplate& prompt, const EncodeOptions& options,
                               std::int64_t vocab_size);
