@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <sys/statvfs.h>
 
+#include <algorithm>
 #include <fstream>
 #include <optional>
 #include <sstream>
@@ -92,12 +93,16 @@ std::string find_cuda() {
 std::vector<std::string> advise(const Findings& findings, const Environment& environment) {
     std::vector<std::string> advice;
     const RankView& first = findings.ranks.front();
-    if (first.usable_cores < first.machine_cores) {
-        const auto ranks = static_cast<std::int64_t>(findings.ranks.size());
-        advice.push_back(
-            fmt::format("each rank may use {} of {} cores (mpirun binds a rank to one core by "
-                        "default): mpirun --bind-to none -n {}, or --map-by slot:PE=CORES",
-                        first.usable_cores, first.machine_cores, ranks));
+    const std::int64_t ranks_here =
+        std::count_if(findings.ranks.begin(), findings.ranks.end(),
+                      [&](const RankView& view) { return view.node == first.node; });
+    if (first.usable_cores * ranks_here < first.machine_cores) {
+        advice.push_back(fmt::format(
+            "the {} rank(s) of this node may use {} core(s) each, so of {} cores some lie idle "
+            "(mpirun binds a rank to one core by default): mpirun --bind-to none -n {}, or "
+            "--map-by "
+            "slot:PE=CORES",
+            ranks_here, first.usable_cores, first.machine_cores, findings.ranks.size()));
     }
     if (first.shared_free < small_shared_memory) {
         advice.push_back(fmt::format(

@@ -91,8 +91,8 @@ void add_run(Sheet& sheet, const RunLog& log) {
     sheet.fact("rounds_done", static_cast<std::int64_t>(log.rounds.size()));
     std::vector<std::vector<Cell>> lives;
     for (const LifeRow& life : log.lives) {
-        lives.push_back({life.start, life.end.empty() ? "-" : life.end, life.end_reason,
-                         life.world_size, life.rounds_done, life.devices});
+        lives.push_back({life.start, life.end, life.end_reason, life.world_size, life.rounds_done,
+                         life.devices});
     }
     sheet.table("lives", {"start", "end", "end_reason", "world_size", "rounds_done", "devices"},
                 std::move(lives));

@@ -184,6 +184,40 @@ TEST(Init, IsAPureFunctionOfConfigAndSeed) {
     EXPECT_FALSE(first == weights("c", "2"));
 }
 
+TEST(Train, LeavesARunThatInspectShowsAndEvaluateContinues) {
+    const fs::path folder = test::test_folder();
+    const std::string model = test::write_tiny_model(folder / "model");
+    const std::string data =
+        test::write_text(folder / "records.jsonl", test::tokenised_records(12));
+    const std::string run = (folder / "run").string();
+    const Outcome trained = run_fedit(
+        {"train", "--model",  model, "--data",          data,  "--output",  run, "--eval-data",
+         data,    "--rounds", "2",   "--num-clients",   "3",   "--threads", "1", "--dtype",
+         "fp32",  "--lora-r", "2",   "--learning-rate", "0.01"});
+    ASSERT_EQ(trained.code, 0) << trained.err;
+
+    const Outcome seen = run_fedit({"inspect", run, "--output-format", "json"});
+    ASSERT_EQ(seen.code, 0) << seen.err;
+    const Json facts = Json::parse(seen.out, "standard output");
+    EXPECT_EQ(facts["kind"].as_string(), "run");
+    EXPECT_EQ(facts["rounds"].size(), 2U);
+    EXPECT_EQ(facts["clients"].size(), 3U);
+    EXPECT_EQ(facts["lives"][0]["end_reason"].as_string(), "done");
+    for (const std::string part : {"run.h5", "checkpoints/round_000002.h5", "adapter"}) {
+        const Outcome shown = run_fedit({"inspect", run + "/" + part});
+        EXPECT_EQ(shown.code, 0) << shown.err;
+        EXPECT_TRUE(says(shown.out, {"kind", "path"}));
+    }
+
+    const Outcome scored =
+        run_fedit({"evaluate", "--model", model, "--data", data, "--adapter", run + "/adapter",
+                   "--output-format", "json", "--threads", "1", "--dtype", "fp32"});
+    ASSERT_EQ(scored.code, 0) << scored.err;
+    EXPECT_EQ(Json::parse(scored.out, "standard output")["loss"].as_double(),
+              facts["rounds"][1]["eval_loss"].as_double())
+        << "the adapter folder holds the bits that the run evaluated";
+}
+
 TEST(Bench, ReportsTokensASecondAndTheShareOfTheProductRate) {
     const fs::path folder = test::test_folder();
     const std::string config = test::write_text(folder / "config.json", test::tiny_config());
