@@ -18,7 +18,7 @@ struct LocalConfig {
     int batch_size = 32;     ///< records an optimizer step
     int micro_batch_size = 8;
     OptimizerKind optimizer = OptimizerKind::adamw;
-    Schedule schedule;
+    Schedule schedule{};
     LrScope lr_scope = LrScope::round;  ///< run: the decay spans all rounds
     int rounds = 1;                     ///< rounds of the run, for LrScope::run
     double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
@@ -30,7 +30,7 @@ struct LocalConfig {
 
 /// Moments of AdamW (empty for SGD) and the number of steps they have seen.
 struct OptimizerState {
-    std::vector<float> m, v;
+    std::vector<float> m{}, v{};
     std::int64_t step = 0;
 };
 
@@ -50,8 +50,8 @@ struct TrainStats {
 struct TrainJob {
     int client = 0;
     int round = 0;
-    std::vector<float> start;  ///< the adapter to start from
-    OptimizerState optimizer;  ///< empty: fresh
+    std::vector<float> start{};  ///< the adapter to start from
+    OptimizerState optimizer{};  ///< empty: fresh
 };
 
 /// All that a client in training is: streams are counters and need no state.

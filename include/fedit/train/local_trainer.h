@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <functional>
 
+#include "fedit/core/error.h"
 #include "fedit/core/signal.h"
 #include "fedit/model/decoder.h"
 #include "fedit/text/dataset.h"
@@ -15,6 +16,12 @@ namespace fedit {
 struct TrainOutcome {
     bool finished = false;
     Progress state;
+};
+
+/// A client's loss or gradient stopped being finite; other clients are not affected.
+class DivergedError : public RunError {
+public:
+    using RunError::RunError;
 };
 
 /// Optimizer steps of one client in one round: config.steps, or epochs times the batches of an
@@ -32,8 +39,8 @@ public:
     std::size_t peak_bytes(const EncodedRecords& records) const;
 
     /// Trains from `job.start`, or from `resume` if not null (bit for bit as if never stopped).
-    /// `progress` is called after each optimizer step. Throws RunError naming client, round and
-    /// step if a loss is not finite.
+    /// `progress` is called after each optimizer step. Throws DivergedError naming client, round
+    /// and step if a loss is not finite.
     TrainOutcome train(const TrainJob& job, const EncodedRecords& records, const Progress* resume,
                        const StopToken& stop,
                        const std::function<void(const TrainStats&)>& progress);

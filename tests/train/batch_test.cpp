@@ -1,0 +1,69 @@
+// tests/train/batch_test.cpp: the order of an epoch, and packing by hand.
+#include "fedit/train/batch.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "tests/train/records.h"
+
+namespace fedit::test {
+namespace {
+
+TEST(EpochOrder, HoldsEachRecordWithATargetOnce) {
+    const EncodedRecords records = random_records(20, 1);
+    std::vector<std::int64_t> order = epoch_order(records, 3, 0, 0, 0);
+    EXPECT_FALSE(std::is_sorted(order.begin(), order.end()));
+    std::sort(order.begin(), order.end());
+    std::vector<std::int64_t> want;
+    for (std::int64_t r = 0; r < 20; ++r) {
+        if (r % 5 != 4) want.push_back(r);
+    }
+    EXPECT_EQ(order, want);
+}
+
+TEST(EpochOrder, DependsOnSeedClientRoundAndEpochAlone) {
+    const EncodedRecords records = random_records(20, 1);
+    const auto order = epoch_order(records, 3, 4, 5, 6);
+    EXPECT_EQ(order, epoch_order(records, 3, 4, 5, 6));
+    EXPECT_NE(order, epoch_order(records, 2, 4, 5, 6));
+    EXPECT_NE(order, epoch_order(records, 3, 1, 5, 6));
+    EXPECT_NE(order, epoch_order(records, 3, 4, 1, 6));
+    EXPECT_NE(order, epoch_order(records, 3, 4, 5, 1));
+}
+
+TEST(Pack, LaysSequencesEndToEndAndTargetsTheRowBeforeALabel) {
+    EncodedRecords records;
+    append_record(records, {1, 7, 8, 9}, {-1, -1, 8, 9});
+    append_record(records, {1, 5}, {1, -1});  // a first label is nobody's target
+    append_record(records, {1, 6, 2}, {1, 6, -1});
+    const std::vector<std::int64_t> which{2, 0};
+    const PackedBatch batch = pack(records, which, 100, 4);
+
+    EXPECT_EQ(batch.tokens, (std::vector<std::int32_t>{1, 6, 2, 1, 7, 8, 9}));
+    EXPECT_EQ(batch.positions, (std::vector<std::int32_t>{0, 1, 2, 0, 1, 2, 3}));
+    EXPECT_EQ(batch.sequence_begin, (std::vector<std::int64_t>{0, 3, 7}));
+    EXPECT_EQ(batch.slot_begin, (std::vector<std::int64_t>{0, 7}));
+    EXPECT_EQ(batch.row_counter, (std::vector<std::int64_t>{100, 101, 102, 103, 104, 105, 106}));
+    EXPECT_EQ(batch.target_rows, (std::vector<std::int64_t>{0, 4, 5}));
+    EXPECT_EQ(batch.targets, (std::vector<std::int32_t>{6, 8, 9}));
+    EXPECT_EQ(batch.target_weight, (std::vector<float>{0.25F, 0.25F, 0.25F}));
+}
+
+TEST(Pack, ARecordWithoutATargetAddsRowsOnly) {
+    EncodedRecords records;
+    append_record(records, {1, 5}, {1, -1});
+    const std::vector<std::int64_t> which{0};
+    const PackedBatch batch = pack(records, which, 0, 1);
+    EXPECT_EQ(batch.rows(), 2);
+    EXPECT_TRUE(batch.targets.empty());
+}
+
+TEST(Pack, NothingGivesAnEmptyBatch) {
+    const PackedBatch batch = pack(EncodedRecords{}, {}, 0, 1);
+    EXPECT_EQ(batch.rows(), 0);
+    EXPECT_EQ(batch.slot_begin, (std::vector<std::int64_t>{0, 0}));
+}
+
+}  // namespace
+}  // namespace fedit::test

@@ -1,0 +1,63 @@
+// tests/train/evaluate_test.cpp: losses by record, however the records are split.
+#include <gtest/gtest.h>
+
+#include "fedit/train/batch.h"
+#include "tests/train/records.h"
+#include "tests/train/tiny_training.h"
+
+namespace fedit::test {
+namespace {
+
+class EvaluateTest : public testing::Test {
+protected:
+    EvaluationSums evaluate(std::int64_t first, std::int64_t last, int batch_size = 4) {
+        return evaluate_records(tiny_.decoder, *tiny_.model.backend, records_, first, last, x_, 2,
+                                batch_size);
+    }
+    TinyTraining tiny_{"evaluate"};
+    EncodedRecords records_ = random_records(21, 6);
+    std::vector<float> x_ = random_adapter(tiny_.layout.size, 0.2, 3);
+};
+
+TEST_F(EvaluateTest, PartsSplitAtBatchBoundariesHaveTheBitsOfTheWhole) {
+    const EvaluationSums whole = evaluate(0, 21);
+    EvaluationSums parts = evaluate(0, 8);
+    for (const auto& [first, last] : {std::pair{8, 12}, std::pair{12, 21}}) {
+        const EvaluationSums part = evaluate(first, last);
+        parts.loss.insert(parts.loss.end(), part.loss.begin(), part.loss.end());
+        parts.targets.insert(parts.targets.end(), part.targets.begin(), part.targets.end());
+    }
+    EXPECT_EQ(parts.loss, whole.loss);
+    EXPECT_EQ(parts.targets, whole.targets);
+    EXPECT_EQ(whole.targets, records_.targets);
+}
+
+TEST_F(EvaluateTest, EachRecordHasItsOwnLossWhoeverSharesItsBatch) {
+    const EvaluationSums together = evaluate(0, 21, 21), alone = evaluate(0, 21, 1);
+    for (std::size_t r = 0; r < together.loss.size(); ++r) {
+        if (records_.targets[r] == 0) {
+            EXPECT_EQ(together.loss[r], 0) << r;
+            continue;
+        }
+        EXPECT_GT(together.loss[r], 0) << r;
+        EXPECT_NEAR(together.loss[r], alone.loss[r], 1e-5 * alone.loss[r]) << r;
+    }
+}
+
+TEST_F(EvaluateTest, WithoutAnAdapterTheBaseAloneIsEvaluated) {
+    const auto base =
+        evaluate_records(tiny_.decoder, *tiny_.model.backend, records_, 0, 21, {}, 2, 4);
+    const auto fresh = evaluate_records(tiny_.decoder, *tiny_.model.backend, records_, 0, 21,
+                                        initial_adapter(tiny_.layout, 1), 2, 4);
+    EXPECT_EQ(base.loss, fresh.loss);  // a fresh adapter's B is zero
+    EXPECT_NE(base.loss, evaluate(0, 21).loss);
+}
+
+TEST_F(EvaluateTest, NoRecordsGiveNoSums) {
+    const EvaluationSums none = evaluate(5, 5);
+    EXPECT_TRUE(none.loss.empty());
+    EXPECT_TRUE(none.targets.empty());
+}
+
+}  // namespace
+}  // namespace fedit::test

@@ -1,0 +1,171 @@
+// tests/train/fixture_test.cpp: optimizer runs and a federation against values of PyTorch and PEFT.
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "fedit/model/peft.h"
+#include "fedit/train/local_trainer.h"
+#include "tests/model/loaded_model.h"
+#include "tests/support/shared_data.h"
+#include "tests/train/records.h"
+
+namespace fedit::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+// What an fp32 implementation meets, as the fixtures' README says.
+constexpr double loss_tolerance = 1e-6;
+constexpr double gradient_tolerance = 1e-5;
+constexpr double adapter_tolerance = 1e-4;  // of the update's norm
+
+/// The adapter that a fixture stores under `prefix` + PEFT's names.
+std::vector<float> fixture_adapter(const SafetensorsFile& file, const std::string& prefix,
+                                   const Layout& layout) {
+    std::vector<float> x(static_cast<std::size_t>(layout.size));
+    for (const Module& module : layout.modules) {
+        for (const Span& span : module.spans) {
+            const std::string name = prefix + "base_model.model.model." + module.name +
+                                     (span.part == Part::lora_a ? ".lora_A" : ".lora_B") +
+                                     ".weight";
+            file.read_floats(name, std::span(x).subspan(static_cast<std::size_t>(span.offset),
+                                                        static_cast<std::size_t>(span.size())));
+        }
+    }
+    return x;
+}
+
+/// ||got - want|| / ||want - start||.
+double update_distance(std::span<const float> got, std::span<const float> want,
+                       std::span<const float> start) {
+    std::vector<float> got_update, want_update;
+    for (std::size_t i = 0; i < want.size(); ++i) {
+        got_update.push_back(got[i] - start[i]);
+        want_update.push_back(want[i] - start[i]);
+    }
+    return relative_distance(got_update, want_update);
+}
+
+LocalConfig optimizer_config(const Json& run, double lora_scale) {
+    LocalConfig config{
+        .steps = 1, .batch_size = 64, .micro_batch_size = 3, .lora_scale = lora_scale};
+    config.schedule = {.kind = run["schedule"].as_string() == "linear" ? LrScheduler::linear
+                                                                       : LrScheduler::constant,
+                       .learning_rate = run["lr"].as_double(),
+                       .warmup_steps = run["warmup_steps"].as_int()};
+    config.weight_decay = run["weight_decay"].as_double();
+    config.max_grad_norm = run.number_or("clip", 0);
+    if (run.has("betas")) {
+        config.beta1 = run["betas"][0].as_double();
+        config.beta2 = run["betas"][1].as_double();
+    }
+    // Each step has a batch of its own, so each is a round of one step on the run's schedule.
+    config.lr_scope = LrScope::run;
+    config.rounds = static_cast<int>(run["steps"].as_int());
+    return config;
+}
+
+class OptimizerRuns : public testing::TestWithParam<const char*> {
+protected:
+    void expect_run(const fs::path& folder, const std::string& name) {
+        SCOPED_TRACE(name);
+        const Json summary = Json::parse_file(folder / "expected.json");
+        const LoadedModel model(shared_path("fixtures/models") / summary["model"].as_string());
+        const PeftAdapter adapter = read_peft(folder / "adapter", model.config());
+        const SafetensorsFile expected(folder / "expected.safetensors");
+        const Json run = summary[name];
+        const LocalConfig config = optimizer_config(run, adapter.config.scale());
+        Decoder decoder(model.config(), model.weights, adapter.layout, *model.backend);
+        LocalTrainer trainer(decoder, adapter.layout, *model.backend, config);
+
+        TrainJob job{.start = adapter.x};
+        for (int step = 0; step < config.rounds; ++step) {
+            job.round = step;
+            const auto records =
+                fixture_records(expected, "batch" + std::to_string(step % 3) + ".");
+            const Progress state = trainer.train(job, records, nullptr, {}, {}).state;
+            const auto i = static_cast<std::size_t>(step);
+            const double loss = run["losses"][i].as_double();
+            const double norm = run["grad_norms"][i].as_double();
+            EXPECT_NEAR(state.stats.loss_last, loss, loss_tolerance * loss) << "step " << step;
+            EXPECT_NEAR(state.stats.gradient_norm, norm, gradient_tolerance * norm)
+                << "step " << step;
+            job.start = state.x;
+            job.optimizer = state.optimizer;
+        }
+        EXPECT_LE(update_distance(job.start,
+                                  fixture_adapter(expected, "after." + name + ".", adapter.layout),
+                                  adapter.x),
+                  adapter_tolerance);
+    }
+};
+
+TEST_P(OptimizerRuns, LossesNormsAndAdaptersAreThoseOfPyTorch) {
+    const fs::path folder = shared_path("fixtures/lora") / GetParam();
+    FEDIT_REQUIRE_SHARED(folder);
+    expect_run(folder, "constant");
+    expect_run(folder, "linear-warmup-decay-clip");
+}
+
+INSTANTIATE_TEST_SUITE_P(Llama, OptimizerRuns,
+                         testing::Values("llama-gqa.q", "llama-gqa.all",
+                                         "llama-rope-linear-bias.all"));
+
+TEST(Federation, ClientLossesAndAveragedAdaptersAreThoseOfPyTorch) {
+    const fs::path folder = shared_path("fixtures/federation/fedavg");
+    FEDIT_REQUIRE_SHARED(folder);
+    const Json summary = Json::parse_file(folder / "expected.json");
+    const LoadedModel model(shared_path("fixtures/models") / summary["model"].as_string());
+    const PeftAdapter adapter = read_peft(folder / "adapter", model.config());
+    const SafetensorsFile expected(folder / "expected.safetensors");
+    const LocalConfig config{.steps = summary["local_steps"].as_int(),
+                             .batch_size = 64,
+                             .micro_batch_size = 4,
+                             .schedule = {.learning_rate = summary["lr"].as_double()},
+                             .lora_scale = adapter.config.scale()};
+    Decoder decoder(model.config(), model.weights, adapter.layout, *model.backend);
+    LocalTrainer trainer(decoder, adapter.layout, *model.backend, config);
+
+    std::vector<float> x = adapter.x;
+    const Json rounds = summary["rounds"];
+    for (std::size_t round = 0; round < rounds.size(); ++round) {
+        std::vector<double> sum(x.size(), 0.0);
+        double weight = 0;
+        const Json clients = rounds[round]["clients"];
+        for (std::size_t i = 0; i < clients.size(); ++i) {
+            const auto client = static_cast<std::size_t>(clients[i].as_int());
+            const std::string name = std::to_string(client);
+            const auto records = fixture_records(expected, "client" + name + ".");
+            std::vector<double> losses;
+            double before = 0;
+            const TrainJob job{
+                .client = static_cast<int>(client), .round = static_cast<int>(round), .start = x};
+            const Progress trained = trainer
+                                         .train(job, records, nullptr, {},
+                                                [&](const TrainStats& stats) {
+                                                    losses.push_back(stats.loss_sum - before);
+                                                    before = stats.loss_sum;
+                                                })
+                                         .state;
+            const Json want = rounds[round]["losses"][name];
+            ASSERT_EQ(losses.size(), want.size());
+            for (std::size_t s = 0; s < losses.size(); ++s) {
+                EXPECT_NEAR(losses[s], want[s].as_double(), loss_tolerance * want[s].as_double());
+            }
+            const double n = summary["records"][client].as_double();
+            for (std::size_t e = 0; e < x.size(); ++e) sum[e] += n * (double{trained.x[e]} - x[e]);
+            weight += n;
+        }
+        const std::vector<float> start = x;
+        for (std::size_t e = 0; e < x.size(); ++e) {
+            x[e] = static_cast<float>(x[e] + sum[e] / weight);
+        }
+        const std::string prefix = "round" + std::to_string(round) + ".";
+        EXPECT_LE(update_distance(x, fixture_adapter(expected, prefix, adapter.layout), start),
+                  adapter_tolerance)
+            << prefix;
+    }
+}
+
+}  // namespace
+}  // namespace fedit::test

@@ -1,0 +1,34 @@
+// tests/train/tiny_training.h: a tiny model with adapters, ready to train or to evaluate.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "fedit/train/local_trainer.h"
+#include "tests/model/loaded_model.h"
+#include "tests/model/tiny_model.h"
+#include "tests/support/shared_data.h"
+
+namespace fedit::test {
+
+struct TinyTraining {
+    explicit TinyTraining(const std::string& folder, int threads = 1)
+        : model(write_tiny_model(fresh_folder(folder)), threads),
+          layout(make_lora_layout(model.config(), {.r = 3, .target_modules = {"all-linear"}})),
+          decoder(model.config(), model.weights, layout, *model.backend) {}
+
+    TrainOutcome train(const LocalConfig& config, const EncodedRecords& records, TrainJob job = {},
+                       const Progress* resume = nullptr, const StopToken& stop = {},
+                       const std::function<void(const TrainStats&)>& progress = {}) {
+        if (job.start.empty()) job.start = initial_adapter(layout, 1);
+        LocalTrainer trainer(decoder, layout, *model.backend, config);
+        return trainer.train(job, records, resume, stop, progress);
+    }
+
+    LoadedModel model;
+    Layout layout;
+    Decoder decoder;
+};
+
+}  // namespace fedit::test
