@@ -99,7 +99,11 @@ EncodedRecords one_batch(const Config& config, const ModelConfig& model) {
 struct Timing {
     std::vector<double> seconds;  ///< of each step, the warm-up's first
     TrainStats stats;
+    double rate_before = 0, rate_after = 0;  ///< FLOP/s of large products around the steps
 };
+
+/// A machine whose product rate moved by more than this between start and end was not ours alone.
+constexpr double quiet_machine = 1.2;
 
 Timing time_steps(const Config& config, const BaseModel& base, Machine& machine,
                   const EncodedRecords& batch, const Layout& layout, const StopToken& stop) {
@@ -144,7 +148,7 @@ Sheet report(const Config& config, const BaseModel& base, const Machine& machine
             static_cast<double>(labelled);
     const double seconds = median({timing.seconds.begin() + 1, timing.seconds.end()});
     const std::int64_t peak = peak_memory_bytes();
-    const double rate = measure_product_rate(*machine.backend, machine.dtype);
+    const double rate = std::max(timing.rate_before, timing.rate_after);
     const DeviceInfo device = machine.backend->info();
     Sheet sheet;
     sheet.fact("device", device.model);
@@ -165,11 +169,22 @@ Sheet report(const Config& config, const BaseModel& base, const Machine& machine
     sheet.fact("flop_per_step", flop);
     sheet.fact("flops_per_second", flop / seconds);
     sheet.fact("product_flops_per_second", rate);
+    sheet.fact("product_flops_per_second_before", timing.rate_before);
+    sheet.fact("product_flops_per_second_after", timing.rate_after);
     sheet.fact("share_of_product_rate", flop / seconds / rate);
     sheet.fact("loss_first", timing.stats.loss_first);
     sheet.fact("loss_last", timing.stats.loss_last);
     sheet.fact("peak_memory_bytes", peak);
     return sheet;
+}
+
+void warn_if_not_quiet(const Log& log, const Timing& timing) {
+    const auto [low, high] = std::minmax(timing.rate_before, timing.rate_after);
+    if (high <= quiet_machine * low) return;
+    log.warning(
+        fmt::format("products ran at {:.1f} GFLOP/s before the steps and at {:.1f} after: "
+                    "something else used this machine, so do not record these figures",
+                    timing.rate_before * 1e-9, timing.rate_after * 1e-9));
 }
 
 /// Writes a random model for --model-config; it is read back like any other.
@@ -200,8 +215,12 @@ ExitCode run_bench(const Context& context, const Config& config) {
     random.reset();
     const EncodedRecords batch = one_batch(config, base.config());
     const Layout layout = make_lora_layout(base.config(), lora_config(config));
-    const Timing timing = time_steps(config, base, machine, batch, layout, context.stop);
+    const double rate_before = measure_product_rate(*machine.backend, machine.dtype);
+    Timing timing = time_steps(config, base, machine, batch, layout, context.stop);
     if (timing.seconds.size() < 2) return ExitCode::stopped;
+    timing.rate_before = rate_before;
+    timing.rate_after = measure_product_rate(*machine.backend, machine.dtype);
+    warn_if_not_quiet(context.log, timing);
     const Sheet sheet = report(config, base, machine, layout, batch, timing);
     print_result(comm, config.output_format == "json" ? sheet.json() : sheet.text());
     return ExitCode::done;

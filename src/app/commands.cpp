@@ -71,7 +71,9 @@ constexpr std::array commands{
             "Times one client's optimizer steps on the same batch of records again and again, "
             "after one step to warm up. FLOP are counted as 4 x (layer weights x tokens + "
             "vocabulary x hidden size x labelled tokens) a step: forward and the gradient of the "
-            "activations, since the base is frozen.",
+            "activations, since the base is frozen. The machine's product rate is measured before "
+            "and "
+            "after; if the two differ, something else used the machine, and a warning says so.",
         .example = "fedit bench --model-config config.json --batch-size 64 --lora-target-modules "
                    "all-linear --steps 3 --output-format json"},
     CommandInfo{.command = Command::doctor,
