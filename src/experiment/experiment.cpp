@@ -83,6 +83,16 @@ std::optional<Checkpoint> read_checkpoint(const Context& context, const Config& 
     return Checkpoint::decode(std::move(file), source);
 }
 
+/// Starts of this run that came after its newest checkpoint are only in its log. Rank 0's are kept.
+void keep_later_lives(const RunFolder& folder, RunLog& log) {
+    if (!is_intact(folder.log(), FileKind::run_log)) return;
+    const RunLog written = RunLog::read(Hdf5Reader(folder.log(), FileKind::run_log));
+    if (written.facts.identity_hash == log.facts.identity_hash &&
+        written.lives.size() >= log.lives.size()) {
+        log.lives = written.lives;
+    }
+}
+
 /// Rounds of one run. All ranks hold one; rank 0 writes.
 class Experiment {
 public:
@@ -124,6 +134,9 @@ private:
 
 void Experiment::begin_life() {
     Checkpoint& state = setup_.state();
+    comm_.together("read the log of earlier starts", [&] {
+        if (is_root()) keep_later_lives(folder_, state.log);
+    });
     const BuildInfo build = build_info();
     const DeviceInfo device = setup_.backend().info();
     const auto variable = [&](const char* name) {

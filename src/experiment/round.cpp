@@ -169,13 +169,22 @@ void RoundRunner::contribute(const PlannedClient& who, const std::vector<float>&
     row.update_norm = norm_of_difference(outcome.state.x, x);
     row.seconds = stats.seconds;
     if (const std::optional<std::string> reason = screen(outcome.state.x, x)) {
-        row.rejected = 1;
-        context_.log.rank_warning(
-            fmt::format("client {} is left out of this round: {}", who.client, *reason));
-    } else {
-        local.sum.add(outcome.state.x, x, who.weight, who.records);
+        reject(who, *reason, local);
+        return;
     }
+    local.sum.add(outcome.state.x, x, who.weight, who.records);
     local.rows.push_back(row);
+}
+
+void RoundRunner::reject(const PlannedClient& who, const std::string& reason, Local& local) {
+    ClientRow row;
+    row.client = who.client;
+    row.rank = context_.comm.rank();
+    row.records = who.records;
+    row.rejected = 1;
+    local.rows.push_back(row);
+    context_.log.rank_warning(
+        fmt::format("client {} is left out of this round: {}", who.client, reason));
 }
 
 void RoundRunner::train_mine(const RoundPlan& plan, const std::vector<float>& x,
@@ -194,7 +203,13 @@ void RoundRunner::train_mine(const RoundPlan& plan, const std::vector<float>& x,
             watch_.poll();
             const PlannedClient& who = plan.clients[i];
             local.tokens_left -= planned_tokens(who.client);
-            TrainOutcome outcome = train_client(plan, who.client, x, store, local);
+            TrainOutcome outcome;
+            try {
+                outcome = train_client(plan, who.client, x, store, local);
+            } catch (const DivergedError& error) {
+                reject(who, error.what(), local);
+                continue;
+            }
             if (!outcome.finished) {
                 local.stopped = true;
                 store.save(who.client, outcome);
@@ -250,17 +265,20 @@ RoundResult RoundRunner::aggregate(const RoundPlan& plan, std::vector<float>& x,
               [](const ClientRow& a, const ClientRow& b) { return a.client < b.client; });
     row.clients = std::ssize(plan.clients);
     row.records = plan.records;
-    row.train_loss = 0;
+    double loss_sum = 0, weight_sum = 0;
     for (std::size_t i = 0; i < result.clients.size(); ++i) {
         ClientRow& client = result.clients[i];
         client.round = plan.round;
-        row.train_loss += plan.clients[i].weight * client.loss_mean;
         row.rejected += client.rejected;
+        if (client.rejected != 0) continue;
+        loss_sum += plan.clients[i].weight * client.loss_mean;
+        weight_sum += plan.clients[i].weight;
         row.tokens += client.tokens;
         row.labelled_tokens += client.labelled_tokens;
         row.steps += client.steps;
         row.skipped_batches += client.skipped_batches;
     }
+    row.train_loss = loss_sum / weight_sum;
     row.bytes_up = row.bytes_down = row.clients * layout_.size * std::int64_t{sizeof(float)};
     row.seconds_train =
         static_cast<double>(comm.max(std::llround(local.train_seconds * 1e6))) * 1e-6;

@@ -155,10 +155,10 @@ private:
 
     void require_finite(const char* what, double value) const {
         if (std::isfinite(value)) return;
-        throw RunError({.what = fmt::format("the {} is {}", what, value),
-                        .where = fmt::format("client {}, round {}, step {} (learning rate {})",
-                                             job_.client, job_.round, step_, learning_rate()),
-                        .remedy = "lower --learning-rate, or clip with --max-grad-norm"});
+        throw DivergedError({.what = fmt::format("the {} is {}", what, value),
+                             .where = fmt::format("client {}, round {}, step {} (learning rate {})",
+                                                  job_.client, job_.round, step_, learning_rate()),
+                             .remedy = "lower --learning-rate, or clip with --max-grad-norm"});
     }
 
     Decoder& decoder_;

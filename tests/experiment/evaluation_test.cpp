@@ -69,8 +69,8 @@ TEST_P(StoryEvaluation, EqualsTheFixtureOnAnyNumberOfRanks) {
     EXPECT_EQ(got.all.loss_sum, sum);
 }
 
-INSTANTIATE_TEST_SUITE_P(Labels, StoryEvaluation, testing::Bool(), [](const auto& info) {
-    return info.param ? "train_on_inputs" : "response_only";
+INSTANTIATE_TEST_SUITE_P(Labels, StoryEvaluation, testing::Bool(), [](const auto& labels) {
+    return labels.param ? "train_on_inputs" : "response_only";
 });
 
 TEST(Evaluation, WithoutATargetTheLossIsNotANumber) {

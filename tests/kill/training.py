@@ -32,13 +32,12 @@ class Program:
         return [*mpirun, program or self.fedit, "train", "--model", self.model,
                 "--data", ROOT / "data" / "test.jsonl", "--eval-data", ROOT / "data" / "test.jsonl",
                 "--output", output, "--threads", "1", "--num-clients", "5",
-                "--lora-target-modules", "q_proj,down_proj", "--lora-r", "4", "--batch-size", "4",
-                "--micro-batch-size", "2", "--lora-dropout", "0.1", "--learning-rate", "0.002",
+                "--lora-target-modules", "q_proj,down_proj", "--lora-r", "4", "--batch-size", "2",
+                "--micro-batch-size", "1", "--lora-dropout", "0.1", "--learning-rate", "0.002",
                 "--progress", "none", *map(str, options)]
 
     def start(self, output, ranks, *options, program=None, fault=None):
         environment = dict(os.environ, FEDIT_TEST_FAULT=fault) if fault else dict(os.environ)
-        environment.setdefault("OMPI_MCA_odls_base_sigkill_timeout", "10")
         return subprocess.Popen(self.command(output, ranks, *options, program=program),
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                 env=environment, start_new_session=True)

@@ -65,6 +65,7 @@ private:
                               const ClientStore& store, const Local& local);
     void contribute(const PlannedClient& who, const std::vector<float>& x,
                     const TrainOutcome& outcome, Local& local);
+    void reject(const PlannedClient& who, const std::string& reason, Local& local);
     RoundResult aggregate(const RoundPlan& plan, std::vector<float>& x, Local& local);
     double planned_tokens(int client) const;
 

@@ -1,4 +1,4 @@
-// tests/kill/faulty_main.cpp: the program with a file writer that dies, loses what was not synced,
+// tests/app/faulty_main.cpp: the program with a file writer that dies, loses what was not synced,
 // or meets a full disk at the n-th time a named point is reached: FEDIT_TEST_FAULT=kill:renamed:3.
 #include <signal.h>
 #include <unistd.h>
