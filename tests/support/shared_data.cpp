@@ -5,7 +5,9 @@ namespace fedit::test {
 
 namespace fs = std::filesystem;
 
-fs::path source_path(const std::string& relative) { return fs::path(FEDIT_SOURCE_DIR) / relative; }
+fs::path source_path(const std::string& relative) {
+    return fs::path(FEDIT_SOURCE_DIR) / relative;
+}
 
 fs::path shared_path(const std::string& relative) {
     return fs::path(FEDIT_SOURCE_DIR).parent_path() / "shared" / relative;
