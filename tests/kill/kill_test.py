@@ -43,7 +43,7 @@ class Kill(unittest.TestCase):
         struck = 0
         for point in POINTS:
             for action in ("kill", "lose") if point == "written" else ("kill",):
-                for count in (1, 2, 3, 4, 6, 7, 9):
+                for count in (1, 2, 4, 7, 9):
                     output = self.folder / f"{action}_{point}_{count}"
                     with self.subTest(point=point, action=action, count=count):
                         code, said = self.program.run(output, 0, *SHORT, program=FAULTY,
@@ -58,7 +58,7 @@ class Kill(unittest.TestCase):
                         self.assertEqual(adapter_digest(output, 2), want)
                         left = [p for p in output.rglob("*") if "fedit-tmp" in p.name]
                         self.assertEqual(left, [], "temporary files stay")
-        self.assertGreaterEqual(struck, 35)
+        self.assertGreaterEqual(struck, 25)
 
     def test_a_full_disk_ends_the_run_and_loses_nothing(self):
         want = self.undisturbed("full_undisturbed", SHORT, 2)

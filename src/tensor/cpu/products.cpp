@@ -39,8 +39,9 @@ struct Prepared {
     memory src, weights, bias, dst;
 };
 
-/// Shapes change with every batch; this many are remembered.
-constexpr std::size_t max_prepared = 2048;
+/// Shapes change with every batch, and each primitive keeps packing buffers: remember those of a
+/// few batches, here and in oneDNN's own cache.
+constexpr std::size_t max_prepared = 128;
 
 memory::data_type to_dnnl(Dtype dtype) {
     return dtype == Dtype::fp32 ? memory::data_type::f32 : memory::data_type::bf16;
@@ -131,7 +132,9 @@ struct Products::Impl {
         : threads(thread_count),
           choice(product_choice),
           engine(dnnl::engine::kind::cpu, 0),
-          stream(engine) {}
+          stream(engine) {
+        dnnl::set_primitive_cache_capacity(static_cast<int>(max_prepared));
+    }
 
     int threads;
     ProductChoice choice;
