@@ -43,9 +43,7 @@ ProgressStyle progress_style(const Config& config) {
 
 ExitCode run_options(const Options& options, const std::vector<std::string>& arguments,
                      const Communicator& world, const Environment& environment,
-                     const AtomicFile& files) {
-    const StopToken stop;
-    const StopSignals signals(stop, {SIGUSR1, SIGTERM, SIGINT});
+                     const AtomicFile& files, const StopToken& stop) {
     const Context context{.comm = world,
                           .log = Log(std::cerr, world.rank(), verbosity(options.config)),
                           .progress = progress_style(options.config),
@@ -58,7 +56,7 @@ ExitCode run_options(const Options& options, const std::vector<std::string>& arg
 
 /// All ranks read the same command line: an error in it is every rank's, and needs no abort.
 int run_ranks(const Communicator& world, const std::vector<std::string>& arguments,
-              const AtomicFile& files) {
+              const AtomicFile& files, const StopToken& stop) {
     const Environment environment = launch_environment();
     Options options;
     try {
@@ -72,7 +70,7 @@ int run_ranks(const Communicator& world, const std::vector<std::string>& argumen
         return to_int(error.exit_code());
     }
     if (options.text) return to_int(ExitCode::done);
-    return to_int(run_options(options, arguments, world, environment, files));
+    return to_int(run_options(options, arguments, world, environment, files, stop));
 }
 
 /// Ends the run with an error: orderly where this process is the whole run, else by abort, since
@@ -85,12 +83,12 @@ int end_with(const MpiSession& mpi, int ranks, ExitCode code, const std::string&
 }
 
 int run_session(const MpiSession& mpi, const std::vector<std::string>& arguments,
-                const AtomicFile& files) {
+                const AtomicFile& files, const StopToken& stop) {
     int ranks = 2;  // until known
     try {
         const Communicator world = Communicator::world(mpi);
         ranks = world.size();
-        return run_ranks(world, arguments, files);
+        return run_ranks(world, arguments, files, stop);
     } catch (const Error& error) {
         return end_with(mpi, ranks, error.exit_code(), error.what());
     } catch (const std::exception& error) {
@@ -102,9 +100,16 @@ int run_session(const MpiSession& mpi, const std::vector<std::string>& arguments
 }  // namespace
 
 int run_program(int argc, char** argv, const AtomicFile& files) {
+    const StopToken stop;
+    // Only training polls the token; other commands end at once, as a signal's sender expects.
+    // Before MPI starts, so that a request during the start is not this process's end.
+    std::optional<StopSignals> signals;
+    if (argc > 1 && std::string_view(argv[1]) == to_string(Command::train)) {
+        signals.emplace(stop, std::initializer_list<int>{SIGUSR1, SIGTERM, SIGINT});
+    }
     try {
         const MpiSession mpi(argc, argv);
-        return run_session(mpi, std::vector<std::string>(argv + 1, argv + argc), files);
+        return run_session(mpi, std::vector<std::string>(argv + 1, argv + argc), files, stop);
     } catch (const Error& error) {  // MPI itself did not start
         print_error(error.what());
         return to_int(error.exit_code());
