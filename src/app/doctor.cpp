@@ -1,7 +1,6 @@
 // app/doctor.cpp: `fedit doctor`: what the ranks of this launch find on their machines, and what
 // would slow or stop a run.
 #include <fmt/format.h>
-#include <sched.h>
 #include <sys/statvfs.h>
 
 #include <algorithm>
@@ -16,6 +15,7 @@
 #include "fedit/core/build_info.h"
 #include "fedit/core/error.h"
 #include "fedit/core/progress.h"
+#include "fedit/experiment/session.h"
 #include "fedit/io/json.h"
 #include "fedit/tensor/backend.h"
 #include "fedit/tensor/machine_rate.h"
@@ -33,12 +33,6 @@ struct RankView {
     std::int64_t memory = 0, memory_free = 0;  ///< bytes
     std::int64_t shared_free = 0;              ///< bytes free in /dev/shm
 };
-
-std::int64_t usable_cores() {
-    cpu_set_t mask;
-    CPU_ZERO(&mask);
-    return sched_getaffinity(0, sizeof(mask), &mask) == 0 ? CPU_COUNT(&mask) : 0;
-}
 
 /// A line of /proc/meminfo, in bytes; 0 if it is not there.
 std::int64_t meminfo(const std::string& name) {

@@ -14,14 +14,6 @@ namespace fedit {
 
 namespace {
 
-/// Cores that this process may run on (mpirun binds ranks to single cores unless told otherwise).
-int usable_cores() {
-    cpu_set_t cores;
-    CPU_ZERO(&cores);
-    if (sched_getaffinity(0, sizeof cores, &cores) != 0) return 1;
-    return std::max(1, CPU_COUNT(&cores));
-}
-
 /// A rank's own cores where ranks are bound apart, else its share of the node's; the same on all
 /// ranks, because the number of threads may decide bits.
 int automatic_threads(const Communicator& comm) {
@@ -33,6 +25,13 @@ int automatic_threads(const Communicator& comm) {
 }
 
 }  // namespace
+
+int usable_cores() {
+    cpu_set_t cores;
+    CPU_ZERO(&cores);
+    if (sched_getaffinity(0, sizeof cores, &cores) != 0) return 1;
+    return std::max(1, CPU_COUNT(&cores));
+}
 
 Machine choose_machine(const Config& config, const Communicator& comm) {
     Machine machine;

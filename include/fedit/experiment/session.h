@@ -13,6 +13,9 @@
 
 namespace fedit {
 
+/// Cores that this process may run on (mpirun binds ranks to single cores unless told otherwise).
+int usable_cores();
+
 /// The resolved --device, --dtype and --threads.
 struct Machine {
     std::unique_ptr<Backend> backend;
