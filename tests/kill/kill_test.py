@@ -107,7 +107,7 @@ class Kill(unittest.TestCase):
 
     def test_a_kill_costs_only_the_clients_in_training(self):
         """Finished clients of a long round are on disk, and are not trained again."""
-        slow = ("--rounds", 1, "--local-steps", 400, "--keep-last", 1)
+        slow = ("--rounds", 1, "--local-steps", 600, "--keep-last", 1)
         output = self.folder / "uploads"
         job = self.program.start(output, 1, *slow)
         saved = lambda: list(output.glob("state/round_000000/client_*.h5"))
