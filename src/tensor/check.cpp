@@ -97,6 +97,22 @@ void require_heads(std::string_view operation, std::string_view name, TensorView
             {"tokens x heads", rows, heads * shape.head_dim});
 }
 
+/// Each sequence's keys lie inside `k` and are no fewer than its queries.
+void require_cached_keys(const Sequences& sequences, TensorView k) {
+    const auto count = static_cast<std::size_t>(sequences.count());
+    require(sequences.kv_begin.size() == count && sequences.kv_end.size() == count, "attention",
+            {"ranges of keys", sequences.kv_begin.size()}, {"sequences", count});
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::int64_t begin = sequences.kv_begin[i], end = sequences.kv_end[i];
+        const std::int64_t queries = sequences.begin[i + 1] - sequences.begin[i];
+        if (begin >= 0 && end <= k.rows && end - begin >= queries) continue;
+        fail(
+            fmt::format("attention: keys [{}, {}) of sequence {} do not fit its {} queries and k "
+                        "({} x {})",
+                        begin, end, i, queries, k.rows, k.cols));
+    }
+}
+
 }  // namespace
 
 void pack(Dtype dtype, std::span<const float> values, std::int64_t out, std::int64_t in) {
@@ -149,6 +165,12 @@ void rms_norm(TensorView y, TensorView x, TensorView residual) {
     if (residual.data != nullptr) same_shape("rms_norm", "x", x, "residual", residual);
 }
 
+void head_rms_norm(TensorView y, TensorView x, std::int64_t heads) {
+    same_shape("head_rms_norm", "x", x, "y", y);
+    if (heads > 0 && x.cols % heads == 0) return;
+    fail(fmt::format("head_rms_norm: x ({} x {}) does not fit {} heads", x.rows, x.cols, heads));
+}
+
 void rope(TensorView x, std::int64_t heads, std::span<const std::int32_t> positions,
           std::span<const float> inv_freq) {
     require_matrix("rope", "x", x);
@@ -168,17 +190,21 @@ void attention(TensorView out, TensorView q, TensorView k, TensorView v,
         fail(fmt::format("attention: heads ({}) do not fit kv_heads ({}) of head_dim {}",
                          shape.heads, shape.kv_heads, shape.head_dim));
     }
+    if (shape.window < 0) fail(fmt::format("attention: window {} is negative", shape.window));
+    const std::int64_t keys = sequences.own_keys() ? q.rows : k.rows;
     require_heads("attention", "q", q, shape.heads, shape, q.rows);
     require_heads("attention", "out", out, shape.heads, shape, q.rows);
-    require_heads("attention", "k", k, shape.kv_heads, shape, q.rows);
-    require_heads("attention", "v", v, shape.kv_heads, shape, q.rows);
+    require_heads("attention", "k", k, shape.kv_heads, shape, keys);
+    require_heads("attention", "v", v, shape.kv_heads, shape, keys);
     require_ranges("attention", "sequences", sequences.begin, "q", q);
+    if (!sequences.own_keys()) require_cached_keys(sequences, k);
 }
 
 void attention_backward(TensorView dq, TensorView dk, TensorView dv, TensorView dout,
                         TensorView out, TensorView q, TensorView k, TensorView v,
                         const AttentionShape& shape, const Sequences& sequences) {
     attention(out, q, k, v, shape, sequences);
+    if (!sequences.own_keys()) fail("attention_backward: keys are not the queries' rows");
     same_shape("attention_backward", "q", q, "dq", dq);
     same_shape("attention_backward", "k", k, "dk", dk);
     same_shape("attention_backward", "v", v, "dv", dv);

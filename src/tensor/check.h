@@ -20,6 +20,7 @@ void lora(TensorView y, TensorView s, TensorView x, const Slots& slots,
 void lora_backward(TensorView dx, TensorView ds, TensorView dy, TensorView s, TensorView x,
                    const Slots& slots, std::span<const LoraSlot> adapters, const Dropout& dropout);
 void rms_norm(TensorView y, TensorView x, TensorView residual);
+void head_rms_norm(TensorView y, TensorView x, std::int64_t heads);
 void rope(TensorView x, std::int64_t heads, std::span<const std::int32_t> positions,
           std::span<const float> inv_freq);
 void attention(TensorView out, TensorView q, TensorView k, TensorView v,

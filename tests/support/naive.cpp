@@ -23,6 +23,20 @@ Matrix transpose(const Matrix& m) {
     return result;
 }
 
+Matrix split_heads(const Matrix& x, std::int64_t heads) {
+    Matrix parts = x;  // a row's parts follow each other, so only the shape changes
+    parts.rows = x.rows * heads;
+    parts.cols = x.cols / heads;
+    return parts;
+}
+
+Matrix join_heads(const Matrix& x, std::int64_t heads) {
+    Matrix rows = x;
+    rows.rows = x.rows / heads;
+    rows.cols = x.cols * heads;
+    return rows;
+}
+
 Matrix times(const Matrix& a, const Matrix& b) {
     Matrix result = a;
     for (std::size_t i = 0; i < a.values.size(); ++i) result.values[i] *= b.values[i];
@@ -165,19 +179,25 @@ Matrix rope(const Matrix& x, std::int64_t heads, std::span<const std::int32_t> p
 
 namespace {
 
-/// softmax(q_t k^T / sqrt(d)) of query t of one head over keys [first, t], and its log-sum-exp.
+/// A query of one head, and the keys [first, end) that it sees.
+struct Query {
+    std::int64_t head, row, first, end;
+};
+
+/// softmax(q k^T / sqrt(d)) of one query, and its log-sum-exp.
 struct Weights {
     std::vector<double> values;
     double lse = 0;
 };
 
 Weights attention_weights(const Matrix& q, const Matrix& k, const AttentionShape& shape,
-                          std::int64_t head, std::int64_t first, std::int64_t t) {
-    const std::int64_t d = shape.head_dim, kv_head = head / (shape.heads / shape.kv_heads);
+                          const Query& query) {
+    const std::int64_t d = shape.head_dim, group = shape.heads / shape.kv_heads;
+    const std::int64_t own = query.head * d, shared = query.head / group * d;
     Weights weights;
-    for (std::int64_t u = first; u <= t; ++u) {
+    for (std::int64_t u = query.first; u < query.end; ++u) {
         double score = 0;
-        for (std::int64_t i = 0; i < d; ++i) score += q(t, head * d + i) * k(u, kv_head * d + i);
+        for (std::int64_t i = 0; i < d; ++i) score += q(query.row, own + i) * k(u, shared + i);
         weights.values.push_back(score / std::sqrt(static_cast<double>(d)));
     }
     const double max = *std::ranges::max_element(weights.values);
@@ -188,12 +208,19 @@ Weights attention_weights(const Matrix& q, const Matrix& k, const AttentionShape
     return weights;
 }
 
-/// Calls body(head, first row of the sequence, row) for every query.
-void for_each_query(const AttentionShape& shape, const std::vector<std::int64_t>& begin,
-                    const std::function<void(std::int64_t, std::int64_t, std::int64_t)>& body) {
-    for (std::int64_t head = 0; head < shape.heads; ++head) {
-        for (std::size_t i = 0; i + 1 < begin.size(); ++i) {
-            for (std::int64_t t = begin[i]; t < begin[i + 1]; ++t) body(head, begin[i], t);
+void for_each_query(const AttentionShape& shape, const Sequences& sequences,
+                    const std::function<void(const Query&)>& body) {
+    for (std::size_t i = 0; i + 1 < sequences.begin.size(); ++i) {
+        const std::int64_t begin = sequences.begin[i], end = sequences.begin[i + 1];
+        const std::int64_t kv_begin = sequences.own_keys() ? begin : sequences.kv_begin[i];
+        const std::int64_t kv_end = sequences.own_keys() ? end : sequences.kv_end[i];
+        for (std::int64_t row = begin; row < end; ++row) {
+            const std::int64_t own_key = kv_end - (end - row);
+            std::int64_t first = kv_begin;
+            while (shape.window != 0 && own_key - first >= shape.window) ++first;
+            for (std::int64_t head = 0; head < shape.heads; ++head) {
+                body({head, row, first, own_key + 1});
+            }
         }
     }
 }
@@ -201,16 +228,17 @@ void for_each_query(const AttentionShape& shape, const std::vector<std::int64_t>
 }  // namespace
 
 Attention attention(const Matrix& q, const Matrix& k, const Matrix& v, const AttentionShape& shape,
-                    const std::vector<std::int64_t>& begin) {
+                    const Sequences& sequences) {
     const std::int64_t d = shape.head_dim, group = shape.heads / shape.kv_heads;
     Attention result{Matrix(q.rows, q.cols), Matrix(shape.heads, q.rows)};
-    for_each_query(shape, begin, [&](std::int64_t head, std::int64_t first, std::int64_t t) {
-        const Weights w = attention_weights(q, k, shape, head, first, t);
-        result.lse(head, t) = w.lse;
-        for (std::int64_t u = first; u <= t; ++u) {
+    for_each_query(shape, sequences, [&](const Query& query) {
+        const Weights w = attention_weights(q, k, shape, query);
+        result.lse(query.head, query.row) = w.lse;
+        for (std::int64_t u = query.first; u < query.end; ++u) {
             for (std::int64_t i = 0; i < d; ++i) {
-                result.out(t, head * d + i) +=
-                    w.values[static_cast<std::size_t>(u - first)] * v(u, head / group * d + i);
+                result.out(query.row, query.head * d + i) +=
+                    w.values[static_cast<std::size_t>(u - query.first)] *
+                    v(u, query.head / group * d + i);
             }
         }
     });
@@ -219,24 +247,25 @@ Attention attention(const Matrix& q, const Matrix& k, const Matrix& v, const Att
 
 AttentionGradients attention_backward(const Matrix& dout, const Matrix& q, const Matrix& k,
                                       const Matrix& v, const AttentionShape& shape,
-                                      const std::vector<std::int64_t>& begin) {
+                                      const Sequences& sequences) {
     const std::int64_t d = shape.head_dim, group = shape.heads / shape.kv_heads;
     AttentionGradients g{Matrix(q.rows, q.cols), Matrix(k.rows, k.cols), Matrix(v.rows, v.cols)};
-    for_each_query(shape, begin, [&](std::int64_t head, std::int64_t first, std::int64_t t) {
-        const Weights w = attention_weights(q, k, shape, head, first, t);
-        const std::int64_t own = head * d, shared = head / group * d;
+    for_each_query(shape, sequences, [&](const Query& query) {
+        const Weights w = attention_weights(q, k, shape, query);
+        const std::int64_t t = query.row, own = query.head * d, shared = query.head / group * d;
         std::vector<double> dweights;
         double mean = 0;
-        for (std::int64_t u = first; u <= t; ++u) {
+        for (std::int64_t u = query.first; u < query.end; ++u) {
             double sum = 0;
             for (std::int64_t i = 0; i < d; ++i) sum += dout(t, own + i) * v(u, shared + i);
             mean += sum * w.values[dweights.size()];
             dweights.push_back(sum);
         }
-        for (std::int64_t u = first; u <= t; ++u) {
-            const double weight = w.values[static_cast<std::size_t>(u - first)];
-            const double dscore = weight * (dweights[static_cast<std::size_t>(u - first)] - mean) /
-                                  std::sqrt(static_cast<double>(d));
+        for (std::int64_t u = query.first; u < query.end; ++u) {
+            const auto place = static_cast<std::size_t>(u - query.first);
+            const double weight = w.values[place];
+            const double dscore =
+                weight * (dweights[place] - mean) / std::sqrt(static_cast<double>(d));
             for (std::int64_t i = 0; i < d; ++i) {
                 g.dv(u, shared + i) += weight * dout(t, own + i);
                 g.dk(u, shared + i) += dscore * q(t, own + i);

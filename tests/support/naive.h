@@ -31,6 +31,9 @@ struct Matrix {
 /// Rows [begin, begin + count).
 Matrix rows_of(const Matrix& m, std::int64_t begin, std::int64_t count);
 Matrix transpose(const Matrix& m);
+/// The `heads` equal parts of each row, as rows; and back.
+Matrix split_heads(const Matrix& x, std::int64_t heads);
+Matrix join_heads(const Matrix& x, std::int64_t heads);
 /// Elementwise.
 Matrix times(const Matrix& a, const Matrix& b);
 /// sum(a .* b): the loss whose gradient with respect to b is a.
@@ -73,10 +76,10 @@ struct AttentionGradients {
     Matrix dq, dk, dv;
 };
 Attention attention(const Matrix& q, const Matrix& k, const Matrix& v, const AttentionShape& shape,
-                    const std::vector<std::int64_t>& begin);
+                    const Sequences& sequences);
 AttentionGradients attention_backward(const Matrix& dout, const Matrix& q, const Matrix& k,
                                       const Matrix& v, const AttentionShape& shape,
-                                      const std::vector<std::int64_t>& begin);
+                                      const Sequences& sequences);
 
 Matrix swiglu(const Matrix& gate, const Matrix& up);
 struct SwigluGradients {

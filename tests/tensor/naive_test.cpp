@@ -51,23 +51,26 @@ TEST(Naive, RopeGradientIsTheInverseRotation) {
 }
 
 TEST(Naive, AttentionGradients) {
-    const AttentionShape shape{.heads = 4, .kv_heads = 2, .head_dim = 3};
     const std::vector<std::int64_t> begin{0, 3, 3, 7};
+    const Sequences sequences{begin};
     const Matrix q = random_matrix(7, 12, 1), k = random_matrix(7, 6, 2),
                  v = random_matrix(7, 6, 3), dout = random_matrix(7, 12, 4);
-    const naive::AttentionGradients g = naive::attention_backward(dout, q, k, v, shape, begin);
-    const auto of_q = [&](const Matrix& at) {
-        return dot(dout, naive::attention(at, k, v, shape, begin).out);
-    };
-    const auto of_k = [&](const Matrix& at) {
-        return dot(dout, naive::attention(q, at, v, shape, begin).out);
-    };
-    const auto of_v = [&](const Matrix& at) {
-        return dot(dout, naive::attention(q, k, at, shape, begin).out);
-    };
-    EXPECT_TRUE(close(g.dq, finite_difference(of_q, q), tolerance));
-    EXPECT_TRUE(close(g.dk, finite_difference(of_k, k), tolerance));
-    EXPECT_TRUE(close(g.dv, finite_difference(of_v, v), tolerance));
+    for (const std::int64_t window : {0, 2}) {
+        const AttentionShape shape{.heads = 4, .kv_heads = 2, .head_dim = 3, .window = window};
+        const auto g = naive::attention_backward(dout, q, k, v, shape, sequences);
+        const auto of_q = [&](const Matrix& at) {
+            return dot(dout, naive::attention(at, k, v, shape, sequences).out);
+        };
+        const auto of_k = [&](const Matrix& at) {
+            return dot(dout, naive::attention(q, at, v, shape, sequences).out);
+        };
+        const auto of_v = [&](const Matrix& at) {
+            return dot(dout, naive::attention(q, k, at, shape, sequences).out);
+        };
+        EXPECT_TRUE(close(g.dq, finite_difference(of_q, q), tolerance)) << "window " << window;
+        EXPECT_TRUE(close(g.dk, finite_difference(of_k, k), tolerance)) << "window " << window;
+        EXPECT_TRUE(close(g.dv, finite_difference(of_v, v), tolerance)) << "window " << window;
+    }
 }
 
 TEST(Naive, SwigluGradients) {

@@ -52,5 +52,58 @@ INSTANTIATE_TEST_SUITE_P(Shapes, RmsNorm,
                                          Shape{5, 4096}),
                          [](const auto& test) { return shape_name(test.param); });
 
+/// Rows, heads, columns of a head; the operands are columns of a wider matrix.
+struct HeadCase {
+    std::int64_t rows, heads, head_dim, padding;
+};
+
+class HeadRmsNorm : public testing::TestWithParam<HeadCase> {
+protected:
+    std::unique_ptr<Backend> backend_ = make_cpu_backend(2);
+};
+
+TEST_P(HeadRmsNorm, NormalizesEachHeadOfARow) {
+    const auto [rows, heads, head_dim, padding] = GetParam();
+    const std::int64_t cols = heads * head_dim;
+    const Matrix x = random_matrix(rows, cols, 1), gain = random_matrix(1, head_dim, 2);
+    const DeviceMatrix device_x(*backend_, x, cols + padding), device_gain(*backend_, gain),
+        y(*backend_, Shape{rows, cols, cols + padding});
+    backend_->head_rms_norm(y.view(), device_x.view(), heads, device_gain.floats(), eps);
+    const Matrix want = join_heads(naive::rms_norm(split_heads(x, heads), gain, eps), heads);
+    EXPECT_TRUE(close(y.values(), want));
+    EXPECT_TRUE(same_bits(device_x.values(), x));
+    backend_->head_rms_norm(device_x.view(), device_x.view(), heads, device_gain.floats(), eps);
+    EXPECT_TRUE(same_bits(device_x.values(), y.values())) << "in place";
+}
+
+TEST_P(HeadRmsNorm, BackwardWritesTheGradient) {
+    const auto [rows, heads, head_dim, padding] = GetParam();
+    const std::int64_t cols = heads * head_dim;
+    const Matrix x = random_matrix(rows, cols, 1), gain = random_matrix(1, head_dim, 2),
+                 dy = random_matrix(rows, cols, 3);
+    const DeviceMatrix device_x(*backend_, x, cols + padding), device_gain(*backend_, gain),
+        device_dy(*backend_, dy, cols + padding),
+        dx(*backend_, random_matrix(rows, cols, 4), cols + padding);
+    const auto backward = [&](const DeviceMatrix& to) {
+        backend_->head_rms_norm_backward(to.view(), device_dy.view(), device_x.view(), heads,
+                                         device_gain.floats(), eps);
+    };
+    backward(dx);
+    const Matrix want = join_heads(
+        naive::rms_norm_backward(split_heads(dy, heads), split_heads(x, heads), gain, eps), heads);
+    EXPECT_TRUE(close(dx.values(), want));
+    backward(device_dy);
+    EXPECT_TRUE(same_bits(device_dy.values(), dx.values())) << "in place";
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, HeadRmsNorm,
+                         testing::Values(HeadCase{1, 1, 2, 0}, HeadCase{7, 4, 32, 0},
+                                         HeadCase{33, 3, 10, 5}, HeadCase{18, 2, 128, 64}),
+                         [](const auto& test) {
+                             const HeadCase& c = test.param;
+                             return std::to_string(c.rows) + "x" + std::to_string(c.heads) + "x" +
+                                    std::to_string(c.head_dim);
+                         });
+
 }  // namespace
 }  // namespace fedit::test

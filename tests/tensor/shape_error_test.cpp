@@ -68,6 +68,8 @@ TEST_F(ShapeErrors, Layers) {
     const DeviceMatrix a = matrix(6, 8), b = matrix(6, 7), table = matrix(3, 8);
     expect_error([&] { backend_->rms_norm(a.view(), b.view(), {}, nullptr, 0); },
                  {"rms_norm", "y (6 x 8)", "x (6 x 7)"});
+    expect_error([&] { backend_->head_rms_norm(a.view(), a.view(), 3, nullptr, 0); },
+                 {"head_rms_norm", "x (6 x 8)", "3 heads"});
     expect_error([&] { backend_->swiglu(a.view(), a.view(), b.view()); },
                  {"swiglu", "up (6 x 7)", "gate (6 x 8)"});
     const std::vector<std::int32_t> tokens{0, 1, 2, 3, 0, 0};
@@ -86,6 +88,27 @@ TEST_F(ShapeErrors, Layers) {
     const TensorView kv = a.view().columns(0, 4);
     expect_error([&] { backend_->attention(a.view(), nullptr, a.view(), kv, kv, shape, {beyond}); },
                  {"attention", "sequences (9 rows)", "q (6 x 8)"});
+    const std::vector<std::int64_t> kv_begin{0}, few{5}, many{7}, good{6}, none;
+    const auto attend = [&](const Sequences& sequences) {
+        backend_->attention(a.view(), nullptr, a.view(), kv, kv, shape, sequences);
+    };
+    expect_error(
+        [&] {
+            attend({begin, kv_begin, few});
+        },
+        {"keys [0, 5) of sequence 0", "its 6 queries"});
+    expect_error([&] { attend({begin, kv_begin, many}); }, {"keys [0, 7)", "k (6 x 4)"});
+    expect_error([&] { attend({begin, kv_begin, none}); }, {"ranges of keys"});
+    expect_error(
+        [&] {
+            backend_->attention_backward(a.view(), kv, kv, a.view(), a.view(), nullptr, a.view(),
+                                         kv, kv, shape, {begin, kv_begin, good});
+        },
+        {"attention_backward", "keys are not the queries' rows"});
+    const AttentionShape negative{.heads = 2, .kv_heads = 1, .head_dim = 4, .window = -1};
+    expect_error(
+        [&] { backend_->attention(a.view(), nullptr, a.view(), kv, kv, negative, {begin}); },
+        {"window -1"});
 }
 
 TEST_F(ShapeErrors, LossRowsAndVectors) {

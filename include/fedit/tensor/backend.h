@@ -50,14 +50,20 @@ struct Dropout {
     std::span<const std::int64_t> row_counter;  ///< a token's place in its client's batch
 };
 
-/// Packed sequences: sequence i has rows [begin[i], begin[i + 1]). Attention is causal inside each.
+/// Packed sequences: sequence i has the query rows [begin[i], begin[i + 1]). Attention is causal
+/// inside each. Its keys and values are rows [kv_begin[i], kv_end[i]) of theirs, and the queries
+/// are the last of these positions (a cache holds the earlier ones); without kv_begin, both are
+/// the queries' rows.
 struct Sequences {
     std::span<const std::int64_t> begin;
+    std::span<const std::int64_t> kv_begin{}, kv_end{};
     std::int64_t count() const { return static_cast<std::int64_t>(begin.size()) - 1; }
+    bool own_keys() const { return kv_begin.empty() && kv_end.empty(); }
 };
 
 struct AttentionShape {
     std::int64_t heads = 0, kv_heads = 0, head_dim = 0;
+    std::int64_t window = 0;  ///< position i sees position j <= i if i - j < window; 0: every one
 };
 
 /// What a device is and can do, for `doctor`, run.h5 and a run's identity.
@@ -120,15 +126,22 @@ public:
     /// dx += the gradient through y = rms_norm(x).
     virtual void rms_norm_backward(TensorView dx, TensorView dy, TensorView x, const float* gain,
                                    float eps) = 0;
+    /// y = gain * x / rms(x) in each of a row's `heads` equal parts; gain (x.cols / heads). y may
+    /// be x's memory.
+    virtual void head_rms_norm(TensorView y, TensorView x, std::int64_t heads, const float* gain,
+                               float eps) = 0;
+    /// Writes dx, the gradient through y = head_rms_norm(x); it may be dy's memory.
+    virtual void head_rms_norm_backward(TensorView dx, TensorView dy, TensorView x,
+                                        std::int64_t heads, const float* gain, float eps) = 0;
     /// Rotates each head's halves (i, i + d/2) by position * inv_freq[i], as Hugging Face does
     /// (RoPE, arXiv 2104.09864), and multiplies by attention_scale. `inverse`: the backward.
     virtual void rope(TensorView x, std::int64_t heads, std::span<const std::int32_t> positions,
                       std::span<const float> inv_freq, float attention_scale, bool inverse) = 0;
-    /// Causal softmax(q k^T / sqrt(d)) v inside each sequence. lse (heads x tokens): log-sum-exp of
-    /// each row, kept for backward.
+    /// Causal softmax(q k^T / sqrt(d)) v inside each sequence, over the window's positions. lse
+    /// (heads x tokens): log-sum-exp of each row, kept for backward.
     virtual void attention(TensorView out, float* lse, TensorView q, TensorView k, TensorView v,
                            const AttentionShape& shape, const Sequences& sequences) = 0;
-    /// Writes dq, dk, dv.
+    /// Writes dq, dk, dv. Keys are the queries' rows.
     virtual void attention_backward(TensorView dq, TensorView dk, TensorView dv, TensorView dout,
                                     TensorView out, const float* lse, TensorView q, TensorView k,
                                     TensorView v, const AttentionShape& shape,

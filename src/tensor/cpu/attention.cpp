@@ -9,16 +9,11 @@
 #include <limits>
 
 #include "tensor/cpu/attention-inl.h"
+#include "tensor/cpu/attention_forward.h"
 #include "tensor/cpu/exp-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace fedit::cpu::HWY_NAMESPACE {
-
-/// Scratch of one task.
-struct ForwardMemory {
-    float *keys, *values;  ///< panels of scaled K^T and of V
-    float *scores, *sum;   ///< a block's scores; its rows' weighted sums of values
-};
 
 /// A row's running maximum and sum of exponentials.
 struct RunningSoftmax {
@@ -26,8 +21,8 @@ struct RunningSoftmax {
     float sum = 0;
 };
 
-/// Takes `seen` further scores into the row: they become exp(score - max), the rest of the block 0;
-/// `sum_row` (cols) is rescaled to the new maximum.
+/// Takes `seen` further scores into the row: they become exp(score - max); `sum_row` (cols) is
+/// rescaled to the new maximum.
 HWY_INLINE void AbsorbScores(RunningSoftmax& softmax, float* scores, std::int64_t seen,
                              float* sum_row, std::int64_t cols) {
     const float max = std::max(softmax.max, MaxOf(scores, seen));
@@ -44,27 +39,29 @@ HWY_INLINE void AbsorbScores(RunningSoftmax& softmax, float* scores, std::int64_
         hn::StoreU(e, d, scores + j);
         return e;
     });
-    std::fill(scores + seen, scores + key_block, 0.0F);
 }
 
 /// Queries [query, query + rows) of one head: writes their rows of out and lse.
 HWY_INLINE void ForwardQueries(TensorView out, float* lse, TensorView q, std::int64_t query,
-                               std::int64_t rows, std::int64_t cols, const ForwardMemory& memory) {
+                               std::int64_t rows, const HeadMask& mask,
+                               const ForwardMemory& memory) {
     RunningSoftmax softmax[query_block];
+    const std::int64_t cols = memory.cols, position = mask.position;
     std::fill_n(memory.sum, rows * cols, 0.0F);
-    for (std::int64_t key = 0; key < query + rows; key += key_block) {
-        const AttentionBlock block{query, rows, key};
+    for (std::int64_t key = first_key_block(position + query, mask.window);
+         key < position + query + rows; key += key_block) {
+        const AttentionBlock block{query, rows, key, position, mask.window};
         ScoreBlock(memory.scores, block, q, memory.keys);
         for (std::int64_t i = 0; i < rows; ++i) {
             float* scores = memory.scores + i * key_block;
-            const std::int64_t seen = block.keys_seen(i + 1);
-            if (seen == 0) {
-                std::fill_n(scores, key_block, 0.0F);
-            } else {
-                AbsorbScores(softmax[i], scores, seen, memory.sum + i * cols, cols);
+            const std::int64_t first = block.first_key(i), end = block.keys_end(i);
+            if (first < end) {
+                AbsorbScores(softmax[i], scores + first, end - first, memory.sum + i * cols, cols);
             }
+            std::fill_n(scores, first, 0.0F);
+            std::fill(scores + end, scores + key_block, 0.0F);
         }
-        AddOverKeys(memory.sum, cols, block, memory.scores, memory.values, q.rows);
+        AddOverKeys(memory.sum, cols, block, memory.scores, memory.values, mask.keys);
     }
     for (std::int64_t i = 0; i < rows; ++i) {
         const float inverse = 1.0F / softmax[i].sum;
@@ -83,13 +80,12 @@ void PackKeysValues(float* keys, float* values, TensorView k, TensorView v, floa
     PackRows(values, v.floats(), v.stride, v.rows, v.cols, 1.0F);
 }
 
-/// One query head against packed keys and values. `cols`: head_dim rounded up to whole panels.
-void AttendHead(TensorView out, float* lse, TensorView q, std::int64_t cols, float* keys,
-                float* values, float* scores, float* sum) {
-    const ForwardMemory memory{keys, values, scores, sum};
+/// One query head against packed keys and values.
+void AttendHead(TensorView out, float* lse, TensorView q, const HeadMask& mask,
+                const ForwardMemory& memory) {
     for (std::int64_t query = 0; query < q.rows; query += query_block) {
         const std::int64_t rows = std::min(query_block, q.rows - query);
-        ForwardQueries(out, lse, q, query, rows, cols, memory);
+        ForwardQueries(out, lse, q, query, rows, mask, memory);
     }
 }
 
@@ -110,12 +106,9 @@ void CpuBackend::attention(TensorView out, float* lse, TensorView q, TensorView 
                            const AttentionShape& shape, const Sequences& sequences) {
     check::attention(out, q, k, v, shape, sequences);
     const std::vector<AttentionTask> tasks = attention_tasks(sequences, shape);
-    const std::int64_t head_dim = shape.head_dim, length = longest(tasks);
-    const std::int64_t cols = panel_floats(1, head_dim), group = shape.heads / shape.kv_heads;
-    const std::int64_t keys_floats = aligned_floats(panel_floats(head_dim, length));
-    const std::int64_t values_floats = aligned_floats(length * cols);
-    const std::int64_t thread_floats =
-        keys_floats + values_floats + query_block * (key_block + cols);
+    const std::int64_t head_dim = shape.head_dim, length = most_keys(tasks);
+    const std::int64_t group = shape.heads / shape.kv_heads;
+    const std::int64_t thread_floats = ForwardMemory::floats(length, head_dim);
     float* const memory = scratch_.floats(threads_ * thread_floats);
     const float scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
 
@@ -124,15 +117,12 @@ void CpuBackend::attention(TensorView out, float* lse, TensorView q, TensorView 
     const auto task_count = static_cast<std::int64_t>(tasks.size());
     parallel_for(threads_, task_count, [&](std::int64_t i, int thread) noexcept {
         const AttentionTask& task = tasks[static_cast<std::size_t>(i)];
-        float* const keys = memory + thread * thread_floats;
-        float* const values = keys + keys_floats;
-        float* const scores = values + values_floats;
-        float* const sum = scores + query_block * key_block;
-        pack(keys, values, head_part(k, task, task.kv_head, head_dim),
-             head_part(v, task, task.kv_head, head_dim), scale);
+        const ForwardMemory own(memory + thread * thread_floats, length, head_dim);
+        const HeadMask mask{task.kv_length, task.position(), shape.window};
+        pack(own.keys, own.values, key_part(k, task, head_dim), key_part(v, task, head_dim), scale);
         for (std::int64_t h = task.kv_head * group; h < (task.kv_head + 1) * group; ++h) {
-            attend(head_part(out, task, h, head_dim), lse + h * q.rows + task.begin,
-                   head_part(q, task, h, head_dim), cols, keys, values, scores, sum);
+            attend(query_part(out, task, h, head_dim), lse + h * q.rows + task.begin,
+                   query_part(q, task, h, head_dim), mask, own);
         }
     });
 }

@@ -16,8 +16,8 @@ namespace fedit::cpu::HWY_NAMESPACE {
 
 using Memory = AttentionBackwardMemory;
 
-/// One row of a block: scores become weights exp(score - lse), and the gradients of the weights
-/// those of the scores, scale * weight * (gradient - dot); zeros beyond what the row sees.
+/// What one row of a block sees: scores become weights exp(score - lse), and the gradients of the
+/// weights those of the scores, scale * weight * (gradient - dot).
 HWY_INLINE void WeighRow(float* weights, float* dscores, std::int64_t seen, float lse, float dot,
                          float scale) {
     ForEach(seen, [&](auto d, std::int64_t j) HWY_ATTR {
@@ -26,8 +26,6 @@ HWY_INLINE void WeighRow(float* weights, float* dscores, std::int64_t seen, floa
         hn::StoreU(w, d, weights + j);
         hn::StoreU(hn::Mul(hn::Mul(w, hn::Set(d, scale)), slope), d, dscores + j);
     });
-    std::fill(weights + seen, weights + key_block, 0.0F);
-    std::fill(dscores + seen, dscores + key_block, 0.0F);
 }
 
 HWY_INLINE void BackwardBlock(const AttentionBlock& block, TensorView q, TensorView dout,
@@ -36,8 +34,15 @@ HWY_INLINE void BackwardBlock(const AttentionBlock& block, TensorView q, TensorV
     ScoreBlock(memory.weights, block, q, memory.keys_transposed);
     ScoreBlock(memory.dscores, block, dout, memory.values_transposed);
     for (std::int64_t i = 0; i < block.rows; ++i) {
-        WeighRow(memory.weights + i * key_block, memory.dscores + i * key_block,
-                 block.keys_seen(i + 1), lse[block.query + i], dots[i], scale);
+        const std::int64_t first = block.first_key(i), end = block.keys_end(i);
+        float* const weights = memory.weights + i * key_block;
+        float* const dscores = memory.dscores + i * key_block;
+        WeighRow(weights + first, dscores + first, end - first, lse[block.query + i], dots[i],
+                 scale);
+        for (float* const row : {weights, dscores}) {  // zeros for what the row does not see
+            std::fill_n(row, first, 0.0F);
+            std::fill(row + end, row + key_block, 0.0F);
+        }
     }
     AddOverKeys(memory.dq, memory.cols, block, memory.dscores, memory.keys, q.rows);
     AddOverQueries(memory.dv, memory.cols, block, memory.weights, memory.douts);
@@ -54,7 +59,7 @@ void BeginBackward(const Memory& memory, TensorView k, TensorView v, float scale
 }
 
 void BackwardHead(TensorView dq, TensorView dout, TensorView out, const float* lse, TensorView q,
-                  float scale, const Memory& memory) {
+                  float scale, std::int64_t window, const Memory& memory) {
     for (std::int64_t query = 0; query < q.rows; query += query_block) {
         const std::int64_t rows = std::min(query_block, q.rows - query);
         float dots[query_block];
@@ -67,8 +72,9 @@ void BackwardHead(TensorView dq, TensorView dout, TensorView out, const float* l
         PackRows(memory.queries, q.row(query), q.stride, rows, q.cols, 1.0F);
         PackRows(memory.douts, dout.row(query), dout.stride, rows, dout.cols, 1.0F);
         std::fill_n(memory.dq, rows * memory.cols, 0.0F);
-        for (std::int64_t key = 0; key < query + rows; key += key_block) {
-            BackwardBlock({query, rows, key}, q, dout, lse, dots, scale, memory);
+        for (std::int64_t key = first_key_block(query, window); key < query + rows;
+             key += key_block) {
+            BackwardBlock({query, rows, key, 0, window}, q, dout, lse, dots, scale, memory);
         }
         for (std::int64_t i = 0; i < rows; ++i) {
             std::copy_n(memory.dq + i * memory.cols, dq.cols, dq.row(query + i));
@@ -95,7 +101,7 @@ void CpuBackend::attention_backward(TensorView dq, TensorView dk, TensorView dv,
                                     const Sequences& sequences) {
     check::attention_backward(dq, dk, dv, dout, out, q, k, v, shape, sequences);
     const std::vector<AttentionTask> tasks = attention_tasks(sequences, shape);
-    const std::int64_t head_dim = shape.head_dim, length = longest(tasks);
+    const std::int64_t head_dim = shape.head_dim, length = most_keys(tasks);
     const std::int64_t group = shape.heads / shape.kv_heads;
     const std::int64_t thread_floats =
         aligned_floats(AttentionBackwardMemory::floats(length, head_dim));
@@ -109,14 +115,15 @@ void CpuBackend::attention_backward(TensorView dq, TensorView dk, TensorView dv,
         const AttentionTask& task = tasks[static_cast<std::size_t>(i)];
         const AttentionBackwardMemory own(memory + thread * thread_floats, length, head_dim);
         const auto part = [&](TensorView matrix, std::int64_t head) {
-            return head_part(matrix, task, head, head_dim);
+            return query_part(matrix, task, head, head_dim);
         };
-        begin_backward(own, part(k, task.kv_head), part(v, task.kv_head), scale);
+        begin_backward(own, key_part(k, task, head_dim), key_part(v, task, head_dim), scale);
         for (std::int64_t h = task.kv_head * group; h < (task.kv_head + 1) * group; ++h) {
             backward_head(part(dq, h), part(dout, h), part(out, h), lse + h * q.rows + task.begin,
-                          part(q, h), scale, own);
+                          part(q, h), scale, shape.window, own);
         }
-        const TensorView dk_part = part(dk, task.kv_head), dv_part = part(dv, task.kv_head);
+        const TensorView dk_part = key_part(dk, task, head_dim);
+        const TensorView dv_part = key_part(dv, task, head_dim);
         for (std::int64_t t = 0; t < task.length; ++t) {
             std::copy_n(own.dk + t * own.cols, head_dim, dk_part.row(t));
             std::copy_n(own.dv + t * own.cols, head_dim, dv_part.row(t));

@@ -37,6 +37,10 @@ public:
                   float eps) override;
     void rms_norm_backward(TensorView dx, TensorView dy, TensorView x, const float* gain,
                            float eps) override;
+    void head_rms_norm(TensorView y, TensorView x, std::int64_t heads, const float* gain,
+                       float eps) override;
+    void head_rms_norm_backward(TensorView dx, TensorView dy, TensorView x, std::int64_t heads,
+                                const float* gain, float eps) override;
     void rope(TensorView x, std::int64_t heads, std::span<const std::int32_t> positions,
               std::span<const float> inv_freq, float attention_scale, bool inverse) override;
     void attention(TensorView out, float* lse, TensorView q, TensorView k, TensorView v,

@@ -34,9 +34,10 @@ void NormalizeRow(float* y, float* x, const float* residual, const float* gain, 
     });
 }
 
-/// With r = 1 / rms and n columns: dx += r (gain dy) - x r^3 / n * sum(gain dy x).
-void NormalizeRowBackward(float* dx, const float* dy, const float* x, const float* gain,
-                          std::int64_t count, float eps) {
+/// With r = 1 / rms and n columns: dx = r (gain dy) - x r^3 / n * sum(gain dy x), plus `added`
+/// unless that is null.
+void NormalizeRowBackward(float* dx, const float* added, const float* dy, const float* x,
+                          const float* gain, std::int64_t count, float eps) {
     const float squares = SumOver(count, [&](auto d, std::int64_t j) HWY_ATTR {
         const auto value = hn::LoadU(d, x + j);
         return hn::Mul(value, value);
@@ -50,7 +51,8 @@ void NormalizeRowBackward(float* dx, const float* dy, const float* x, const floa
         const auto scaled =
             hn::Mul(hn::Mul(hn::LoadU(d, gain + j), hn::LoadU(d, dy + j)), hn::Set(d, r));
         const auto step = hn::MulAdd(hn::LoadU(d, x + j), hn::Set(d, along_x), scaled);
-        hn::StoreU(hn::Add(hn::LoadU(d, dx + j), step), d, dx + j);
+        const auto base = added == nullptr ? hn::Zero(d) : hn::LoadU(d, added + j);
+        hn::StoreU(hn::Add(base, step), d, dx + j);
     });
 }
 
@@ -86,7 +88,36 @@ void CpuBackend::rms_norm_backward(TensorView dx, TensorView dy, TensorView x, c
     const auto backward = HWY_DYNAMIC_DISPATCH(NormalizeRowBackward);
     parallel_blocks(threads_, x.rows, 16, [&](std::int64_t begin, std::int64_t end) noexcept {
         for (std::int64_t t = begin; t < end; ++t) {
-            backward(dx.row(t), dy.row(t), x.row(t), gain, x.cols, eps);
+            backward(dx.row(t), dx.row(t), dy.row(t), x.row(t), gain, x.cols, eps);
+        }
+    });
+}
+
+void CpuBackend::head_rms_norm(TensorView y, TensorView x, std::int64_t heads, const float* gain,
+                               float eps) {
+    check::head_rms_norm(y, x, heads);
+    const std::int64_t head_dim = x.cols / heads;
+    const auto normalize = HWY_DYNAMIC_DISPATCH(NormalizeRow);
+    parallel_blocks(threads_, x.rows, 16, [&](std::int64_t begin, std::int64_t end) noexcept {
+        for (std::int64_t t = begin; t < end; ++t) {
+            for (std::int64_t j = 0; j < x.cols; j += head_dim) {
+                normalize(y.row(t) + j, x.row(t) + j, nullptr, gain, head_dim, eps);
+            }
+        }
+    });
+}
+
+void CpuBackend::head_rms_norm_backward(TensorView dx, TensorView dy, TensorView x,
+                                        std::int64_t heads, const float* gain, float eps) {
+    check::head_rms_norm(dx, x, heads);
+    check::same_shape("head_rms_norm_backward", "x", x, "dy", dy);
+    const std::int64_t head_dim = x.cols / heads;
+    const auto backward = HWY_DYNAMIC_DISPATCH(NormalizeRowBackward);
+    parallel_blocks(threads_, x.rows, 16, [&](std::int64_t begin, std::int64_t end) noexcept {
+        for (std::int64_t t = begin; t < end; ++t) {
+            for (std::int64_t j = 0; j < x.cols; j += head_dim) {
+                backward(dx.row(t) + j, nullptr, dy.row(t) + j, x.row(t) + j, gain, head_dim, eps);
+            }
         }
     });
 }
