@@ -24,7 +24,7 @@ ExitCode run_evaluate(const Context& context, const Config& config) {
     });
     Decoder decoder(base.config(), base.weights(), adapter.layout, *machine.backend);
     const Evaluation evaluation =
-        evaluate(comm, decoder, *machine.backend, records, adapter.x, adapter.config.scale(),
+        evaluate(comm, decoder, *machine.backend, records, adapter.x,
                  static_cast<int>(config.eval_batch_size));
     print_result(
         comm, config.output_format == "json" ? to_json(evaluation) + '\n' : to_table(evaluation));

@@ -22,12 +22,14 @@ std::string round_name(std::int64_t rounds_done) {
 void write_layout(Hdf5Writer& writer, const Layout& layout) {
     std::vector<std::string> names;
     std::vector<std::int64_t> parts, rows, cols;
+    std::vector<double> scales;
     for (const Module& module : layout.modules) {
         for (const Span& span : module.spans) {
             names.push_back(module.name);
             parts.push_back(static_cast<std::int64_t>(span.part));
             rows.push_back(span.rows);
             cols.push_back(span.cols);
+            scales.push_back(module.scale);
         }
     }
     const auto as_span = [](const auto& values) { return std::span(values); };
@@ -38,6 +40,8 @@ void write_layout(Hdf5Writer& writer, const Layout& layout) {
     writer.column("/layout/rows", as_span(std::as_const(rows)),
                   {"floats", "Spans lie end to end in /state/x, row major"});
     writer.column("/layout/cols", as_span(std::as_const(cols)), {"floats", "Columns of the span"});
+    writer.column("/layout/scale", as_span(std::as_const(scales)),
+                  {"1", "Of its layer's delta W = scale B A"});
 }
 
 [[noreturn]] void refuse(const std::string& source, std::string what) {
@@ -50,8 +54,9 @@ Layout read_layout(const Hdf5Reader& reader) {
     const auto parts = reader.ints("/layout/part");
     const auto rows = reader.ints("/layout/rows");
     const auto cols = reader.ints("/layout/cols");
+    const auto scales = reader.doubles("/layout/scale");
     if (parts.size() != names.size() || rows.size() != names.size() ||
-        cols.size() != names.size()) {
+        cols.size() != names.size() || scales.size() != names.size()) {
         refuse(reader.source(), "the layout's columns differ in length");
     }
     Layout layout;
@@ -60,13 +65,39 @@ Layout read_layout(const Hdf5Reader& reader) {
             refuse(reader.source(), "the layout holds an impossible span of " + names[i]);
         }
         if (layout.modules.empty() || layout.modules.back().name != names[i]) {
-            layout.modules.push_back({names[i], {}});
+            layout.modules.push_back({names[i], {}, scales[i]});
         }
         layout.modules.back().spans.push_back(
             {static_cast<Part>(parts[i]), layout.size, rows[i], cols[i]});
         layout.size += rows[i] * cols[i];
     }
     return layout;
+}
+
+/// Two columns: what a pattern matches, and the value there.
+template <class Value>
+void write_patterns(Hdf5Writer& writer, const std::string& group,
+                    const std::vector<std::pair<std::string, Value>>& entries) {
+    std::vector<std::string> patterns;
+    std::vector<double> values;
+    for (const auto& [pattern, value] : entries) {
+        patterns.push_back(pattern);
+        values.push_back(value);
+    }
+    writer.column(group + "/pattern", std::span<const std::string>(patterns),
+                  {"1", "Regular expression of module names; the first that matches counts"});
+    writer.column(group + "/value", std::span<const double>(values), {"1", "Rank or alpha there"});
+}
+
+template <class Value>
+void read_patterns(const Hdf5Reader& reader, const std::string& group,
+                   std::vector<std::pair<std::string, Value>>& entries) {
+    const auto patterns = reader.strings(group + "/pattern");
+    const auto values = reader.doubles(group + "/value");
+    if (patterns.size() != values.size()) refuse(reader.source(), group + " differs in length");
+    for (std::size_t i = 0; i < patterns.size(); ++i) {
+        entries.emplace_back(patterns[i], static_cast<Value>(values[i]));
+    }
 }
 
 }  // namespace
@@ -82,6 +113,9 @@ std::vector<std::byte> Checkpoint::encode() const {
     writer.attribute("/lora", "alpha", lora.alpha);
     writer.attribute("/lora", "dropout", lora.dropout);
     writer.attribute("/lora", "use_rslora", std::int64_t{lora.use_rslora});
+    writer.attribute("/lora", "target_pattern", lora.target_pattern);
+    write_patterns(writer, "/lora/rank_pattern", lora.rank_pattern);
+    write_patterns(writer, "/lora/alpha_pattern", lora.alpha_pattern);
     writer.column("/lora/target_modules", std::span<const std::string>(lora.target_modules),
                   {"1", "Linear layers with an adapter"});
     return writer.finish(FileKind::checkpoint);
@@ -102,6 +136,9 @@ Checkpoint Checkpoint::decode(std::vector<std::byte> file, const std::string& so
     checkpoint.lora.alpha = reader.double_attribute("/lora", "alpha");
     checkpoint.lora.dropout = reader.double_attribute("/lora", "dropout");
     checkpoint.lora.use_rslora = reader.int_attribute("/lora", "use_rslora") != 0;
+    checkpoint.lora.target_pattern = reader.text_attribute("/lora", "target_pattern");
+    read_patterns(reader, "/lora/rank_pattern", checkpoint.lora.rank_pattern);
+    read_patterns(reader, "/lora/alpha_pattern", checkpoint.lora.alpha_pattern);
     checkpoint.lora.target_modules = reader.strings("/lora/target_modules");
     if (std::ssize(checkpoint.x) != checkpoint.layout.size) {
         refuse(reader.source(), fmt::format("the adapter has {} floats, its layout {}",

@@ -376,7 +376,6 @@ LocalConfig local_config(const Config& config) {
     local.rounds = static_cast<int>(config.rounds);
     local.weight_decay = config.weight_decay;
     local.max_grad_norm = config.max_grad_norm;
-    local.lora_scale = lora_config(config).scale();
     local.lora_dropout = config.lora_dropout;
     local.seed = static_cast<std::uint64_t>(config.seed);
     return local;

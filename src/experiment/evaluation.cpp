@@ -67,15 +67,14 @@ double CategoryScore::perplexity() const {
 }
 
 Evaluation evaluate(const Communicator& comm, Decoder& decoder, Backend& backend,
-                    const EncodedRecords& records, std::span<const float> x, double lora_scale,
-                    int batch_size) {
+                    const EncodedRecords& records, std::span<const float> x, int batch_size) {
     const std::vector<Range> ranges = deal_blocks(records, batch_size, comm.size());
     const Range mine = ranges[static_cast<std::size_t>(comm.rank())];
     EvaluationSums sums;
     comm.together("evaluate", [&] {
         if (mine.first < mine.last) {
-            sums = evaluate_records(decoder, backend, records, mine.first, mine.last, x, lora_scale,
-                                    batch_size);
+            sums =
+                evaluate_records(decoder, backend, records, mine.first, mine.last, x, batch_size);
         }
     });
     const std::vector<Bytes> parts = comm.all_gather(std::as_bytes(std::span(sums.loss)));

@@ -179,7 +179,7 @@ void Experiment::evaluate_state(std::int64_t round, RoundRow& row) {
     const auto start = Clock::now();
     const Evaluation evaluation =
         evaluate(comm_, setup_.decoder(), setup_.backend(), records, setup_.state().x,
-                 setup_.lora().scale(), static_cast<int>(config_.eval_batch_size));
+                 static_cast<int>(config_.eval_batch_size));
     const auto log = [&](const CategoryScore& score) {
         setup_.state().log.evaluation.push_back(
             {.round = round,

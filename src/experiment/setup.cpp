@@ -21,6 +21,21 @@ std::string utc_now() {
     return text;
 }
 
+namespace {
+
+/// Names, sizes and scales of all modules.
+std::string layout_text(const Layout& layout) {
+    std::string text;
+    for (const Module& module : layout.modules) {
+        text += fmt::format("{} scale {};", module.name, module.scale);
+        for (const Span& span : module.spans)
+            text += fmt::format(" {} x {};", span.rows, span.cols);
+    }
+    return text;
+}
+
+}  // namespace
+
 Setup::Setup(const Context& context, Config config, std::optional<Checkpoint> stored)
     : context_(context),
       comm_(context.comm),
@@ -71,7 +86,9 @@ void Setup::make_adapter() {
         config_.lora_r = lora_.r;
         config_.lora_alpha = lora_.alpha;
         config_.use_rslora = lora_.use_rslora;
-        config_.lora_target_modules = fmt::format("{}", fmt::join(lora_.target_modules, ","));
+        config_.lora_target_modules = lora_.target_pattern.empty()
+                                          ? fmt::format("{}", fmt::join(lora_.target_modules, ","))
+                                          : lora_.target_pattern;
     } else {
         layout_ = make_lora_layout(model_->config(), lora_);
         start_ = initial_adapter(layout_, static_cast<std::uint64_t>(config_.seed));
@@ -86,7 +103,9 @@ void Setup::describe_identity() {
     identity_.add("tokenizer", data_.tokenizer);
     identity_.add("prompt template", data_.prompt_template);
     identity_.add("training records", data_.fingerprint);
-    identity_.add("adapter to start from", to_hex(sha256(std::as_bytes(std::span(start_)))));
+    identity_.add(
+        "adapter to start from",
+        to_hex(Sha256().add(layout_text(layout_)).add(std::as_bytes(std::span(start_))).finish()));
     // Root's text tells what differs; the others only compare.
     std::string root_text = identity_.text();
     comm_.broadcast(root_text, 0);

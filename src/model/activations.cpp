@@ -15,7 +15,7 @@ constexpr std::size_t alignment = 64;
 enum class Life : std::uint8_t { kept, scratch };
 
 /// Results that layers have in common: each kind has one scratch buffer.
-enum class Kind : std::uint8_t { x, h, qkv, lse, attention, x_mid, gate_up, act, s, count };
+enum class Kind : std::uint8_t { x, h, qkv, qk, lse, attention, x_mid, gate_up, act, s, count };
 
 class Placer {
 public:
@@ -41,6 +41,8 @@ public:
         a.x = place(Kind::x, life, rows, hidden);
         a.h_attention = place(Kind::h, input_of({Linear::q, Linear::k, Linear::v}), rows, hidden);
         a.qkv = place(Kind::qkv, life, rows, config.q_size() + 2 * config.kv_size());
+        a.qk = config.qk_norm ? place(Kind::qk, life, rows, config.q_size() + config.kv_size())
+                              : a.qkv.columns(0, config.q_size() + config.kv_size());
         a.lse = place(Kind::lse, life, rows, config.heads).floats();
         a.attention = place(Kind::attention, life, rows, config.q_size());
         a.o_input = last ? arena_.matrix(top, config.q_size()) : a.attention;

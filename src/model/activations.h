@@ -15,7 +15,8 @@ namespace fedit {
 struct LayerActivations {
     TensorView x;            ///< rows x hidden: the residual stream that enters the layer
     TensorView h_attention;  ///< rows x hidden: normalised x
-    TensorView qkv;          ///< rows x (q + 2 kv), rotated
+    TensorView qkv;          ///< rows x (q + 2 kv); with norms of q and k, as they enter them
+    TensorView qk;           ///< rows x (q + kv): q and k rotated; columns of qkv where it can be
     float* lse = nullptr;    ///< heads x rows
     TensorView attention;    ///< rows x q
     TensorView o_input;      ///< top x q: attention, or its gathered rows

@@ -7,10 +7,12 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <optional>
 
 #include "fedit/core/rng.h"
 #include "model/faults.h"
 #include "model/linear_shape.h"
+#include "model/name_pattern.h"
 
 namespace fedit {
 
@@ -54,12 +56,83 @@ void check_lora(const LoraConfig& lora, Faults& faults) {
                     .where = fmt::format("lora_dropout = {}", lora.dropout),
                     .remedy = "a probability below 1, such as 0.05"});
     }
-    if (lora.target_modules.empty()) {
+    for (const auto& [pattern, rank] : lora.rank_pattern) {
+        if (rank >= 1) continue;
+        faults.add({.what = fmt::format("LoRA rank {} is below 1", rank),
+                    .where = fmt::format("rank_pattern, {} = {}", pattern, rank),
+                    .remedy = "a rank of at least 1"});
+    }
+    for (const auto& [pattern, alpha] : lora.alpha_pattern) {
+        if (std::isfinite(alpha)) continue;
+        faults.add({.what = fmt::format("LoRA alpha {} is not a finite number", alpha),
+                    .where = fmt::format("alpha_pattern, {} = {}", pattern, alpha),
+                    .remedy = "a finite number"});
+    }
+    if (lora.target_modules.empty() && lora.target_pattern.empty()) {
         faults.add({.what = "no linear layer is named to adapt",
                     .where = "target_modules is empty",
                     .remedy = linear_layers_there_are()});
     }
 }
+
+/// Values of single modules, by the first expression that matches; as PEFT reads rank_pattern.
+template <class Value>
+class Patterns {
+public:
+    Patterns(const std::vector<std::pair<std::string, Value>>& entries, std::string_view field) {
+        for (const auto& [expression, value] : entries) {
+            entries_.emplace_back(
+                NamePattern("(.*\\.)?(" + expression + ")", fmt::format("field {}", field)), value);
+        }
+    }
+    Value value_of(const std::string& name, Value otherwise) const {
+        for (const auto& [pattern, value] : entries_) {
+            if (pattern.matches(name)) return value;
+        }
+        return otherwise;
+    }
+
+private:
+    std::vector<std::pair<NamePattern, Value>> entries_;
+};
+
+/// Which modules have an adapter.
+class Targets {
+public:
+    explicit Targets(const LoraConfig& lora) : names_(lora.target_modules) {
+        if (!lora.target_pattern.empty()) {
+            names_ = {lora.target_pattern};
+            pattern_.emplace(lora.target_pattern, "field target_modules");
+        }
+        used_.assign(names_.size(), false);
+    }
+
+    bool contain(const std::string& name) {
+        bool found = false;
+        for (std::size_t t = 0; t < names_.size(); ++t) {
+            if (!(pattern_ ? pattern_->matches(name) : matches(name, names_[t]))) continue;
+            found = true;
+            used_[t] = true;
+        }
+        return found;
+    }
+
+    /// A fault for each target that matched nothing.
+    void require_used(Faults& faults) const {
+        for (std::size_t t = 0; t < used_.size(); ++t) {
+            if (used_[t]) continue;
+            faults.add(
+                {.what = fmt::format("\"{}\" matches no linear layer of the model", names_[t]),
+                 .where = fmt::format("target_modules, entry {}", t + 1),
+                 .remedy = linear_layers_there_are()});
+        }
+    }
+
+private:
+    std::vector<std::string> names_;
+    std::optional<NamePattern> pattern_;
+    std::vector<bool> used_;
+};
 
 Span make_span(Part part, std::int64_t rows, std::int64_t cols, std::int64_t& size) {
     const Span span{part, size, rows, cols};
@@ -119,39 +192,29 @@ LinearShape linear_shape(const ModelConfig& config, Linear linear) {
     return {config.hidden_size, config.intermediate_size};
 }
 
-double LoraConfig::scale() const {
-    return use_rslora ? alpha / std::sqrt(r) : alpha / r;
-}
-
 Layout make_lora_layout(const ModelConfig& model, const LoraConfig& lora) {
     Faults faults;
     check_lora(lora, faults);
     Layout layout;
-    std::vector<bool> used(lora.target_modules.size(), false);
+    Targets targets(lora);
+    const Patterns<int> ranks(lora.rank_pattern, "rank_pattern");
+    const Patterns<double> alphas(lora.alpha_pattern, "alpha_pattern");
     for (std::int64_t layer = 0; layer < model.layers; ++layer) {
         for (std::size_t i = 0; i < linear_count; ++i) {
             const auto linear = static_cast<Linear>(i);
             const std::string name = module_name(layer, linear);
-            bool adapted = false;
-            for (std::size_t t = 0; t < used.size(); ++t) {
-                if (!matches("model." + name, lora.target_modules[t])) continue;
-                adapted = true;
-                used[t] = true;
-            }
-            if (!adapted) continue;
+            const std::string whole_name = "model." + name;
+            if (!targets.contain(whole_name)) continue;
+            const int r = ranks.value_of(whole_name, lora.r);
+            const double alpha = alphas.value_of(whole_name, lora.alpha);
             const LinearShape shape = linear_shape(model, linear);
-            const Span a = make_span(Part::lora_a, lora.r, shape.in, layout.size);
-            const Span b = make_span(Part::lora_b, shape.out, lora.r, layout.size);
-            layout.modules.push_back({name, {a, b}});
+            const Span a = make_span(Part::lora_a, r, shape.in, layout.size);
+            const Span b = make_span(Part::lora_b, shape.out, r, layout.size);
+            const double scale = alpha / (lora.use_rslora ? std::sqrt(r) : r);
+            layout.modules.push_back({name, {a, b}, scale});
         }
     }
-    for (std::size_t t = 0; t < used.size(); ++t) {
-        if (used[t]) continue;
-        faults.add({.what = fmt::format("\"{}\" matches no linear layer of the model",
-                                        lora.target_modules[t]),
-                    .where = fmt::format("target_modules, entry {}", t + 1),
-                    .remedy = linear_layers_there_are()});
-    }
+    targets.require_used(faults);
     faults.throw_if_any();
     return layout;
 }

@@ -51,7 +51,6 @@ Decoder::Impl::Impl(const ModelConfig& model_config, const Weights& model_weight
       weights(model_weights),
       layout(adapter_layout),
       backend(compute),
-      attention_shape{config.heads, config.kv_heads, config.head_dim},
       inv_freq(rope_inverse_frequencies(config)),
       adapters(layout, config.layers),
       ranks(module_ranks(layout)),

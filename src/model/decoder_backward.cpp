@@ -80,11 +80,17 @@ void Decoder::Impl::backward_attention(std::size_t layer, const PackedBatch& bat
     const TensorView dk = d_qkv.columns(q_size, kv_size);
     const TensorView dv = d_qkv.columns(q_size + kv_size, kv_size);
     backend.attention_backward(dq, dk, dv, activations.d_attention, a.attention, a.lse,
-                               a.qkv.columns(0, q_size), a.qkv.columns(q_size, kv_size),
-                               a.qkv.columns(q_size + kv_size, kv_size), attention_shape,
+                               a.qk.columns(0, q_size), a.qk.columns(q_size, kv_size),
+                               a.qkv.columns(q_size + kv_size, kv_size), attention_shape(layer),
                                Sequences{batch.sequence_begin});
-    backend.rope(d_qkv.columns(0, q_size + kv_size), config.heads + config.kv_heads,
-                 batch.positions, inv_freq, 1.0F, true);
+    rotate(d_qkv.columns(0, q_size + kv_size), batch, Rotation::backward);
+    if (config.qk_norm) {
+        const auto eps = static_cast<float>(config.rms_norm_eps);
+        backend.head_rms_norm_backward(dq, dq, a.qkv.columns(0, q_size), config.heads, w.q_norm,
+                                       eps);
+        backend.head_rms_norm_backward(dk, dk, a.qkv.columns(q_size, kv_size), config.kv_heads,
+                                       w.k_norm, eps);
+    }
     const bool passes = passes_gradient(layer, Stage::qkv);
     const TensorView dh = passes ? activations.dh : TensorView{};
     if (passes) backend.linear_dx(dh, d_qkv, w.qkv.weight, false);

@@ -26,20 +26,55 @@ void Decoder::Impl::forward_attention(std::size_t layer, const PackedBatch& batc
                      static_cast<float>(config.rms_norm_eps));
     backend.linear(a.qkv, a.h_attention, w.qkv.weight, w.qkv.bias, false);
     const std::int64_t q_size = config.q_size(), kv_size = config.kv_size();
-    const TensorView q = a.qkv.columns(0, q_size);
-    const TensorView k = a.qkv.columns(q_size, kv_size);
+    const TensorView projected_q = a.qkv.columns(0, q_size);
+    const TensorView projected_k = a.qkv.columns(q_size, kv_size);
     const TensorView v = a.qkv.columns(q_size + kv_size, kv_size);
-    lora(layer, Linear::q, all_rows_, q, a.h_attention);
-    lora(layer, Linear::k, all_rows_, k, a.h_attention);
+    lora(layer, Linear::q, all_rows_, projected_q, a.h_attention);
+    lora(layer, Linear::k, all_rows_, projected_k, a.h_attention);
     lora(layer, Linear::v, all_rows_, v, a.h_attention);
-    backend.rope(a.qkv.columns(0, q_size + kv_size), config.heads + config.kv_heads,
-                 batch.positions, inv_freq, 1.0F, false);
-    backend.attention(a.attention, a.lse, q, k, v, attention_shape,
+    const TensorView q = a.qk.columns(0, q_size), k = a.qk.columns(q_size, kv_size);
+    if (config.qk_norm) {
+        const auto eps = static_cast<float>(config.rms_norm_eps);
+        backend.head_rms_norm(q, projected_q, config.heads, w.q_norm, eps);
+        backend.head_rms_norm(k, projected_k, config.kv_heads, w.k_norm, eps);
+    }
+    rotate(a.qk, batch, Rotation::forward);
+    backend.attention(a.attention, a.lse, q, k, v, attention_shape(layer),
                       Sequences{batch.sequence_begin});
     if (is_last(layer)) {  // from here on only the rows that predict a target matter
         backend.gather_rows(a.o_input, a.attention, batch.target_rows);
         backend.gather_rows(a.residual, a.x, batch.target_rows);
     }
+}
+
+AttentionShape Decoder::Impl::attention_shape(std::size_t layer) const {
+    return {config.heads, config.kv_heads, config.head_dim,
+            config.window(static_cast<std::int64_t>(layer))};
+}
+
+void Decoder::Impl::rotate(TensorView qk, const PackedBatch& batch, Rotation rotation) {
+    const std::span<const std::int32_t> positions(batch.positions);
+    const auto turn = [&](std::int64_t begin, std::int64_t end,
+                          const std::vector<float>& frequencies) {
+        backend.rope(qk.row_range(begin, end - begin), config.heads + config.kv_heads,
+                     positions.subspan(static_cast<std::size_t>(begin),
+                                       static_cast<std::size_t>(end - begin)),
+                     frequencies, static_cast<float>(config.rope.attention_scale),
+                     rotation == Rotation::backward);
+    };
+    std::int64_t done = 0;
+    if (config.rope.type == RopeType::dynamic) {  // a sequence beyond max_positions turns slower
+        for (std::size_t s = 0; s + 1 < batch.sequence_begin.size(); ++s) {
+            const std::int64_t begin = batch.sequence_begin[s], end = batch.sequence_begin[s + 1];
+            if (begin == end) continue;
+            const std::int64_t length = batch.positions[static_cast<std::size_t>(end - 1)] + 1;
+            if (length <= config.max_positions) continue;
+            turn(done, begin, inv_freq);
+            turn(begin, end, rope_inverse_frequencies(config, length));
+            done = end;
+        }
+    }
+    turn(done, batch.rows(), inv_freq);
 }
 
 void Decoder::Impl::forward_mlp(std::size_t layer) {
@@ -80,7 +115,7 @@ std::span<const LoraSlot> Decoder::Impl::factors(int module) {
                             .da = train ? slot.gradient + a.offset : nullptr,
                             .db = train ? slot.gradient + b.offset : nullptr,
                             .rank = a.rows,
-                            .scale = static_cast<float>(slot.scale)});
+                            .scale = static_cast<float>(spans.scale)});
     }
     return factors_;
 }

@@ -17,6 +17,9 @@ struct RowSet {
     std::span<const std::int64_t> counter;
 };
 
+/// Which way the rotary position embedding turns.
+enum class Rotation : std::uint8_t { forward, backward };
+
 /// The four places of a layer where adapters sit, from the bottom.
 enum class Stage : std::uint8_t { qkv, o, gate_up, down };
 inline constexpr std::int64_t stage_count = 4;
@@ -37,8 +40,7 @@ struct Decoder::Impl {
     const Weights& weights;
     const Layout& layout;
     Backend& backend;
-    AttentionShape attention_shape;
-    std::vector<float> inv_freq;
+    std::vector<float> inv_freq;  ///< of sequences up to max_positions
     AdapterMap adapters;
     std::vector<std::int64_t> ranks;  ///< of each module
     /// layer * stage_count + stage of the lowest adapter: nothing below it needs a gradient.
@@ -68,6 +70,10 @@ private:
     const RowSet& rows_after_attention(std::size_t layer) const {
         return is_last(layer) ? top_rows_ : all_rows_;
     }
+
+    AttentionShape attention_shape(std::size_t layer) const;
+    /// Rotates q and k, each sequence with its own frequencies.
+    void rotate(TensorView qk, const PackedBatch& batch, Rotation rotation);
 
     /// y += the adapter's part of a linear layer, if the layer has an adapter.
     void lora(std::size_t layer, Linear linear, const RowSet& rows, TensorView y, TensorView x);

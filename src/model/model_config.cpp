@@ -7,6 +7,7 @@
 #include <cmath>
 #include <optional>
 
+#include "model/architecture.h"
 #include "model/faults.h"
 #include "model/field_rules.h"
 #include "model/rope.h"
@@ -19,8 +20,8 @@ constexpr std::int64_t max_size = std::int64_t{1} << 24;
 constexpr std::int64_t max_layers = 4096;
 
 // Fields that change the result in some model family or training recipe. A field in neither this
-// table nor the code below is ignored, as LlamaForCausalLM in Transformers does with it (token ids,
-// use_cache, transformers_version, torch_dtype and dtype: tensors name their own type).
+// table nor the code is ignored, as Transformers does with it (token ids, use_cache,
+// transformers_version, torch_dtype and dtype: tensors name their own type).
 constexpr auto neutral_fields = std::to_array<NeutralField>({
     {"pretraining_tp", "1"},
     {"attention_dropout", "0"},
@@ -33,7 +34,6 @@ constexpr auto neutral_fields = std::to_array<NeutralField>({
     {"rotary_pct", "1"},
     {"quantization_config", "null"},
     {"compression_config", "null"},
-    {"sliding_window", "null"},
     {"auto_map", "null"},
     {"is_encoder_decoder", "false"},
     {"add_cross_attention", "false"},
@@ -64,43 +64,6 @@ constexpr auto neutral_fields = std::to_array<NeutralField>({
     {"n_routed_experts", "null"},
     {"pruned_heads", "{}"},
 });
-
-void check_architecture(const Json& config, Faults& faults) {
-    const char* supported = "supported: LlamaForCausalLM (model_type llama)";
-    if (config.has("architectures")) {
-        const Json names = config["architectures"];
-        if (!names.is_array() || names.size() != 1 || names[0].as_string() != "LlamaForCausalLM") {
-            faults.add({.what = fmt::format("architectures = {} is not supported", names.excerpt()),
-                        .where = names.where(),
-                        .remedy = supported});
-        }
-    }
-    if (config.has("model_type")) {
-        const Json type = config["model_type"];
-        if (type.as_string() != "llama") {
-            faults.add({.what = fmt::format("model_type = {} is not supported", type.excerpt()),
-                        .where = type.where(),
-                        .remedy = supported});
-        }
-    }
-    if (!config.has("architectures") && !config.has("model_type")) {
-        faults.add({.what = "neither architectures nor model_type says what this model is",
-                    .where = config.where(),
-                    .remedy = supported});
-    }
-}
-
-void check_layer_types(const Json& config, Faults& faults) {
-    if (!config.has("layer_types")) return;
-    const Json types = config["layer_types"];
-    for (std::size_t i = 0; i < types.size(); ++i) {
-        if (types[i].as_string() == "full_attention") continue;
-        faults.add({.what = fmt::format("layer type {} is not supported", types[i].excerpt()),
-                    .where = types[i].where(),
-                    .remedy = "supported: full_attention in every layer"});
-        return;
-    }
-}
 
 void check_activation(const Json& config, Faults& faults) {
     const std::string activation = config.string_or("hidden_act", "silu");
@@ -138,6 +101,8 @@ void read_heads(const Json& config, ModelConfig& out, Faults& faults) {
     faults.check([&] {
         if (config.has("head_dim")) {
             out.head_dim = config["head_dim"].as_int(1, max_size);
+        } else if (out.architecture == Architecture::qwen3) {
+            out.head_dim = 128;  // what Transformers assumes
         } else if (out.hidden_size % out.heads == 0) {
             out.head_dim = out.hidden_size / out.heads;
         } else {
@@ -167,7 +132,9 @@ std::int64_t ModelConfig::layer_weights() const {
 
 std::int64_t ModelConfig::parameters() const {
     std::int64_t a_layer = 2 * hidden_size;
-    if (attention_bias) a_layer += q_size() + 2 * kv_size() + hidden_size;
+    if (qkv_bias) a_layer += q_size() + 2 * kv_size();
+    if (o_bias) a_layer += hidden_size;
+    if (qk_norm) a_layer += 2 * head_dim;
     if (mlp_bias) a_layer += 2 * intermediate_size + hidden_size;
     const std::int64_t tables = (tied_head ? 1 : 2) * vocab_size * hidden_size;
     return layer_weights() + layers * a_layer + tables + hidden_size;
@@ -180,12 +147,15 @@ ModelConfig parse_model_config(const Json& config) {
                           .remedy = "give the config.json of a Hugging Face model folder"});
     }
     Faults faults;
-    faults.check([&] { check_architecture(config, faults); });
-    faults.check([&] { check_layer_types(config, faults); });
+    ModelConfig out;
+    bool known = false;
+    faults.check([&] {
+        out.architecture = parse_architecture(config);
+        known = true;
+    });
     faults.check([&] { check_activation(config, faults); });
     faults.check([&] { require_neutral(config, neutral_fields, faults); });
 
-    ModelConfig out;
     const auto read_size = [&](const char* key, std::int64_t largest, std::int64_t& value) {
         faults.check([&] { value = config[key].as_int(1, largest); });
     };
@@ -194,7 +164,7 @@ ModelConfig parse_model_config(const Json& config) {
     read_size("num_hidden_layers", max_layers, out.layers);
     read_size("num_attention_heads", max_size, out.heads);
     read_size("vocab_size", max_size, out.vocab_size);
-    out.max_positions = 2048;  // what LlamaConfig assumes, as with the defaults below
+    out.max_positions = default_max_positions(out.architecture);
     if (config.has("max_position_embeddings")) {
         read_size("max_position_embeddings", std::int64_t{1} << 40, out.max_positions);
     }
@@ -202,9 +172,9 @@ ModelConfig parse_model_config(const Json& config) {
     faults.check([&] { out.rms_norm_eps = positive(config, "rms_norm_eps", 1e-6); });
     faults.check([&] { out.initializer_range = positive(config, "initializer_range", 0.02); });
     faults.check([&] { out.tied_head = config.bool_or("tie_word_embeddings", false); });
-    faults.check([&] { out.attention_bias = config.bool_or("attention_bias", false); });
-    faults.check([&] { out.mlp_bias = config.bool_or("mlp_bias", false); });
-    faults.check([&] { out.rope = parse_rope(config); });
+    if (known) read_projections(config, out, faults);
+    if (known && out.layers > 0) read_windows(config, out, faults);
+    faults.check([&] { out.rope = parse_rope(config, out.max_positions); });
     faults.throw_if_any();
     return out;
 }

@@ -1,4 +1,4 @@
-// model/model_tensors.cpp: the tensors that a LLaMA model has, and a new model's random ones.
+// model/model_tensors.cpp: the tensors that a model has, and a new model's random ones.
 #include <string>
 
 #include "fedit/core/rng.h"
@@ -10,7 +10,8 @@ namespace fedit {
 namespace {
 
 bool has_bias(const ModelConfig& config, Linear linear) {
-    return linear < Linear::gate ? config.attention_bias : config.mlp_bias;
+    if (linear < Linear::o) return config.qkv_bias;
+    return linear == Linear::o ? config.o_bias : config.mlp_bias;
 }
 
 std::vector<float> initial_values(const TensorSpec& spec, std::size_t index,
@@ -38,6 +39,10 @@ std::vector<TensorSpec> expected_tensors(const ModelConfig& config) {
         const std::string prefix = "model.layers." + std::to_string(layer) + ".";
         specs.push_back({prefix + "input_layernorm.weight", {config.hidden_size}});
         specs.push_back({prefix + "post_attention_layernorm.weight", {config.hidden_size}});
+        if (config.qk_norm) {
+            specs.push_back({prefix + "self_attn.q_norm.weight", {config.head_dim}});
+            specs.push_back({prefix + "self_attn.k_norm.weight", {config.head_dim}});
+        }
         for (std::size_t i = 0; i < linear_count; ++i) {
             const auto linear = static_cast<Linear>(i);
             const LinearShape shape = linear_shape(config, linear);

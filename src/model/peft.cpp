@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cmath>
 #include <set>
 
@@ -13,6 +14,7 @@
 #include "model/faults.h"
 #include "model/field_rules.h"
 #include "model/linear_shape.h"
+#include "model/name_pattern.h"
 #include "model/shape_text.h"
 
 namespace fedit {
@@ -24,12 +26,15 @@ namespace {
 constexpr const char* config_name = "adapter_config.json";
 constexpr const char* tensors_name = "adapter_model.safetensors";
 
+constexpr std::int64_t most_rank = 1 << 20;
+
 // Fields that say nothing about the adapter's function, or that read_config() reads. Any other
 // field must be switched off: PEFT grows features by adding fields.
 constexpr auto plain_fields = std::to_array<std::string_view>(
     {"peft_type", "task_type", "r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora",
-     "init_lora_weights", "base_model_name_or_path", "revision", "inference_mode", "peft_version",
-     "auto_mapping", "megatron_core", "qalora_group_size", "bias"});
+     "rank_pattern", "alpha_pattern", "init_lora_weights", "base_model_name_or_path", "revision",
+     "inference_mode", "peft_version", "auto_mapping", "megatron_core", "qalora_group_size",
+     "bias"});
 
 void check_features(const Json& config, Faults& faults) {
     for (const std::string& key : config.keys()) {
@@ -69,20 +74,45 @@ void check_kind(const Json& config, Faults& faults) {
          .remedy = "supported: true, false, \"gaussian\"; convert the adapter to plain LoRA"});
 }
 
-std::vector<std::string> read_targets(const Json& targets) {
-    std::vector<std::string> names;
-    if (targets.is_string() && targets.as_string() == all_linear) {
-        names.emplace_back(all_linear);
-        return names;
+bool is_all_linear(const std::string& text) {
+    return std::equal(text.begin(), text.end(), all_linear.begin(), all_linear.end(),
+                      [](char a, char b) { return std::tolower(a) == b; });
+}
+
+void read_targets(const Json& targets, LoraConfig& lora) {
+    lora.target_modules.clear();
+    if (targets.is_string()) {  // one word for all, or a regular expression
+        if (is_all_linear(targets.as_string())) {
+            lora.target_modules.emplace_back(all_linear);
+        } else {
+            lora.target_pattern = targets.as_string();
+            const NamePattern sound(lora.target_pattern, targets.where());
+        }
+        return;
     }
     if (!targets.is_array()) {
         throw InputError(
             {.what = fmt::format("target_modules = {} is not supported", targets.excerpt()),
              .where = targets.where(),
-             .remedy = "a list of names, or \"all-linear\"; " + linear_layers_there_are()});
+             .remedy = "a list of names, a regular expression, or \"all-linear\"; " +
+                       linear_layers_there_are()});
     }
-    for (std::size_t i = 0; i < targets.size(); ++i) names.push_back(targets[i].as_string());
-    return names;
+    for (std::size_t i = 0; i < targets.size(); ++i) {
+        lora.target_modules.push_back(targets[i].as_string());
+    }
+}
+
+/// The entries of rank_pattern or alpha_pattern, in the file's order. `read` gives one's value.
+template <class Read>
+auto read_pattern(const Json& config, const char* field, const Read& read) {
+    std::vector<std::pair<std::string, decltype(read(config))>> entries;
+    if (!config.has(field)) return entries;
+    const Json patterns = config[field];
+    for (const std::string& expression : patterns.keys()) {
+        const NamePattern sound(expression, patterns[expression].where());
+        entries.emplace_back(expression, read(patterns[expression]));
+    }
+    return entries;
 }
 
 LoraConfig read_config(const Json& config, Faults& faults) {
@@ -94,11 +124,20 @@ LoraConfig read_config(const Json& config, Faults& faults) {
     check_kind(config, faults);
     check_features(config, faults);
     LoraConfig lora;
-    faults.check([&] { lora.r = static_cast<int>(config["r"].as_int(1, 1 << 20)); });
+    faults.check([&] { lora.r = static_cast<int>(config["r"].as_int(1, most_rank)); });
     faults.check([&] { lora.alpha = config["lora_alpha"].as_double(); });
     faults.check([&] { lora.dropout = config.number_or("lora_dropout", 0); });
     faults.check([&] { lora.use_rslora = config.bool_or("use_rslora", false); });
-    faults.check([&] { lora.target_modules = read_targets(config["target_modules"]); });
+    faults.check([&] { read_targets(config["target_modules"], lora); });
+    faults.check([&] {
+        lora.rank_pattern = read_pattern(config, "rank_pattern", [](const Json& value) {
+            return static_cast<int>(value.as_int(1, most_rank));
+        });
+    });
+    faults.check([&] {
+        lora.alpha_pattern = read_pattern(config, "alpha_pattern",
+                                          [](const Json& value) { return value.as_double(); });
+    });
     return lora;
 }
 
@@ -174,27 +213,38 @@ std::vector<std::byte> to_bytes(const std::string& text) {
     return {bytes.begin(), bytes.end()};
 }
 
+/// A number as PEFT's own type has it: whole where it can be.
+void set_number(JsonWriter& json, const std::string& key, double value) {
+    if (value == std::floor(value) && std::abs(value) < 1e15) {
+        json.set(key, static_cast<std::int64_t>(value));
+    } else {
+        json.set(key, value);
+    }
+}
+
 std::string encode_config(const LoraConfig& lora, const std::string& base_model) {
-    JsonWriter json;
-    json.set("alpha_pattern", JsonWriter());
+    JsonWriter json, ranks, alphas;
+    for (const auto& [expression, rank] : lora.rank_pattern) ranks.set(expression, rank);
+    for (const auto& [expression, alpha] : lora.alpha_pattern) {
+        set_number(alphas, expression, alpha);
+    }
+    json.set("alpha_pattern", alphas);
     json.set_null("auto_mapping");
     json.set("base_model_name_or_path", base_model);
     json.set("bias", "none");
     json.set("fan_in_fan_out", false);
     json.set("inference_mode", true);
     json.set("init_lora_weights", true);
-    if (lora.alpha == std::floor(lora.alpha) && std::abs(lora.alpha) < 1e15) {
-        json.set("lora_alpha", static_cast<std::int64_t>(lora.alpha));  // as PEFT's own type has it
-    } else {
-        json.set("lora_alpha", lora.alpha);
-    }
+    set_number(json, "lora_alpha", lora.alpha);
     json.set("lora_dropout", lora.dropout);
     json.set_null("modules_to_save");
     json.set("peft_type", "LORA");
     json.set("r", lora.r);
-    json.set("rank_pattern", JsonWriter());
+    json.set("rank_pattern", ranks);
     json.set_null("revision");
-    if (lora.target_modules.size() == 1 && lora.target_modules[0] == all_linear) {
+    if (!lora.target_pattern.empty()) {
+        json.set("target_modules", lora.target_pattern);
+    } else if (lora.target_modules.size() == 1 && lora.target_modules[0] == all_linear) {
         json.set("target_modules", all_linear);
     } else {
         json.set("target_modules", lora.target_modules);

@@ -6,6 +6,6 @@
 namespace fedit {
 
 /// Reads rope_theta and rope_scaling, or rope_parameters. Throws InputError with all faults.
-RopeConfig parse_rope(const Json& config);
+RopeConfig parse_rope(const Json& config, std::int64_t max_positions);
 
 }  // namespace fedit

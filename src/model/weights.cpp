@@ -99,8 +99,8 @@ WeightPlan::WeightPlan(const ModelConfig& config, const Backend& backend, Dtype 
         const Product product = product_of(config, parts);
         return reserve(backend.packed_bytes(dtype, product.out, product.in));
     };
-    const auto bias = [&](bool wanted, std::int64_t out) {
-        return wanted ? reserve(floats(out)) : Block{};
+    const auto vector = [&](bool wanted, std::int64_t size) {
+        return wanted ? reserve(floats(size)) : Block{};
     };
     const std::int64_t hidden = config.hidden_size;
     embedding_ = reserve(floats(config.vocab_size * hidden));
@@ -108,14 +108,16 @@ WeightPlan::WeightPlan(const ModelConfig& config, const Backend& backend, Dtype 
         LayerBlocks blocks;
         blocks.attention_norm = reserve(floats(hidden));
         blocks.qkv = packed({Linear::q, Linear::k, Linear::v});
-        blocks.qkv_bias = bias(config.attention_bias, config.q_size() + 2 * config.kv_size());
+        blocks.qkv_bias = vector(config.qkv_bias, config.q_size() + 2 * config.kv_size());
+        blocks.q_norm = vector(config.qk_norm, config.head_dim);
+        blocks.k_norm = vector(config.qk_norm, config.head_dim);
         blocks.o = packed({Linear::o});
-        blocks.o_bias = bias(config.attention_bias, hidden);
+        blocks.o_bias = vector(config.o_bias, hidden);
         blocks.mlp_norm = reserve(floats(hidden));
         blocks.gate_up = packed({Linear::gate, Linear::up});
-        blocks.gate_up_bias = bias(config.mlp_bias, 2 * config.intermediate_size);
+        blocks.gate_up_bias = vector(config.mlp_bias, 2 * config.intermediate_size);
         blocks.down = packed({Linear::down});
-        blocks.down_bias = bias(config.mlp_bias, hidden);
+        blocks.down_bias = vector(config.mlp_bias, hidden);
         layers_.push_back(blocks);
     }
     final_norm_ = reserve(floats(hidden));
@@ -156,6 +158,10 @@ void WeightPlan::fill(std::span<std::byte> memory, const HfFolder& folder, Backe
         const std::string prefix = fmt::format("model.layers.{}.", layer);
         filler.vector(blocks.attention_norm, prefix + "input_layernorm.weight");
         filler.product(blocks.qkv, blocks.qkv_bias, layer, {Linear::q, Linear::k, Linear::v});
+        if (config_.qk_norm) {
+            filler.vector(blocks.q_norm, prefix + "self_attn.q_norm.weight");
+            filler.vector(blocks.k_norm, prefix + "self_attn.k_norm.weight");
+        }
         filler.product(blocks.o, blocks.o_bias, layer, {Linear::o});
         filler.vector(blocks.mlp_norm, prefix + "post_attention_layernorm.weight");
         filler.product(blocks.gate_up, blocks.gate_up_bias, layer, {Linear::gate, Linear::up});
@@ -174,10 +180,12 @@ Weights WeightPlan::view(std::span<const std::byte> memory) const {
     const auto packed = [&](const Block& block, std::int64_t out, std::int64_t in) {
         return PackedWeight{memory.data() + block.offset, block.bytes, dtype_, out, in};
     };
+    const auto vector = [&](const Block& block) {
+        return block.bytes > 0 ? floats_at(memory, block.offset) : nullptr;
+    };
     const auto linear = [&](const Block& block, const Block& bias, std::vector<Linear> parts) {
         const Product product = product_of(config_, std::move(parts));
-        return LinearWeight{packed(block, product.out, product.in),
-                            bias.bytes > 0 ? floats_at(memory, bias.offset) : nullptr};
+        return LinearWeight{packed(block, product.out, product.in), vector(bias)};
     };
     Weights weights;
     // Views have no constness of their own; nothing writes through this one.
@@ -185,15 +193,17 @@ Weights WeightPlan::view(std::span<const std::byte> memory) const {
                                   config_.vocab_size, config_.hidden_size);
     for (const LayerBlocks& blocks : layers_) {
         LayerWeights layer;
-        layer.attention_norm = floats_at(memory, blocks.attention_norm.offset);
+        layer.attention_norm = vector(blocks.attention_norm);
         layer.qkv = linear(blocks.qkv, blocks.qkv_bias, {Linear::q, Linear::k, Linear::v});
+        layer.q_norm = vector(blocks.q_norm);
+        layer.k_norm = vector(blocks.k_norm);
         layer.o = linear(blocks.o, blocks.o_bias, {Linear::o});
-        layer.mlp_norm = floats_at(memory, blocks.mlp_norm.offset);
+        layer.mlp_norm = vector(blocks.mlp_norm);
         layer.gate_up = linear(blocks.gate_up, blocks.gate_up_bias, {Linear::gate, Linear::up});
         layer.down = linear(blocks.down, blocks.down_bias, {Linear::down});
         weights.layers.push_back(layer);
     }
-    weights.final_norm = floats_at(memory, final_norm_.offset);
+    weights.final_norm = vector(final_norm_);
     weights.head = packed(head_, config_.vocab_size, config_.hidden_size);
     return weights;
 }

@@ -22,7 +22,7 @@ void add_by_sequence(const PackedBatch& batch, std::span<const std::int64_t> whi
 
 EvaluationSums evaluate_records(Decoder& decoder, Backend& backend, const EncodedRecords& records,
                                 std::int64_t first, std::int64_t last, std::span<const float> x,
-                                double lora_scale, int batch_size) {
+                                int batch_size) {
     EvaluationSums sums;
     sums.loss.assign(static_cast<std::size_t>(last - first), 0.0);
     sums.targets.assign(records.targets.begin() + first, records.targets.begin() + last);
@@ -32,7 +32,7 @@ EvaluationSums evaluate_records(Decoder& decoder, Backend& backend, const Encode
     if (!x.empty()) {
         adapter = DeviceBuffer(backend, x.size_bytes());
         backend.upload(adapter.data(), std::as_bytes(x));
-        slots.push_back({.x = adapter.floats(), .scale = lora_scale});
+        slots.push_back({.x = adapter.floats()});
     }
     std::vector<double> loss;
     for (std::int64_t begin = first; begin < last;) {

@@ -120,7 +120,6 @@ private:
         }
         const AdapterSlot slot{.x = adapter_.x(),
                                .gradient = adapter_.gradient(),
-                               .scale = config_.lora_scale,
                                .dropout = config_.lora_dropout,
                                .dropout_key = dropout_key()};
         const auto micro = static_cast<std::size_t>(config_.micro_batch_size);

@@ -234,7 +234,6 @@ TEST(Settings, AreTakenFromTheConfig) {
     EXPECT_EQ(local.rounds, 7);
     EXPECT_EQ(local.steps, 5);
     EXPECT_EQ(local.seed, 11U);
-    EXPECT_DOUBLE_EQ(local.lora_scale, 8 / std::sqrt(4.0));
     EXPECT_EQ(encode_options(config).cutoff_len, 512);
     EXPECT_EQ(split_list(" a, b ,,c"), (std::vector<std::string>{"a", "b", "c"}));
 }

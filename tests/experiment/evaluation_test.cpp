@@ -43,7 +43,7 @@ TEST_P(StoryEvaluation, EqualsTheFixtureOnAnyNumberOfRanks) {
     Decoder decoder(model.config(), model.weights(), none, *machine.backend);
     const EncodedRecords records = held_out(model, folder, GetParam());
 
-    const Evaluation got = evaluate(world, decoder, *machine.backend, records, {}, 1, 8);
+    const Evaluation got = evaluate(world, decoder, *machine.backend, records, {}, 8);
 
     const Json want = Json::parse_file(fixture)[GetParam() ? "train_on_inputs" : "response_only"];
     EXPECT_NEAR(got.all.loss(), want["loss"].as_double(), 1e-6 * want["loss"].as_double());
@@ -63,7 +63,7 @@ TEST_P(StoryEvaluation, EqualsTheFixtureOnAnyNumberOfRanks) {
 
     // The same bits as one rank that evaluates all.
     const EvaluationSums alone =
-        evaluate_records(decoder, *machine.backend, records, 0, records.size(), {}, 1, 8);
+        evaluate_records(decoder, *machine.backend, records, 0, records.size(), {}, 8);
     double sum = 0;
     for (const double loss : alone.loss) sum += loss;
     EXPECT_EQ(got.all.loss_sum, sum);

@@ -21,10 +21,15 @@ Checkpoint example(std::int64_t rounds_done) {
     Checkpoint state;
     state.rounds_done = rounds_done;
     state.layout.modules = {
-        {"layers.0.self_attn.q_proj", {{Part::lora_a, 0, 2, 3}, {Part::lora_b, 6, 4, 2}}}};
+        {"layers.0.self_attn.q_proj", {{Part::lora_a, 0, 2, 3}, {Part::lora_b, 6, 4, 2}}, 1.5}};
     state.layout.size = 14;
-    state.lora = {
-        .r = 2, .alpha = 4, .dropout = 0.25, .target_modules = {"q_proj"}, .use_rslora = true};
+    state.lora = {.r = 2,
+                  .alpha = 4,
+                  .dropout = 0.25,
+                  .target_modules = {"q_proj"},
+                  .use_rslora = true,
+                  .rank_pattern = {{"layers.0.self_attn.q_proj", 2}, {"q", 3}},
+                  .alpha_pattern = {{"q_proj", 1.25}}};
     for (int i = 0; i < 14; ++i) state.x.push_back(std::ldexp(1.0F, -i));
     RunLog& log = state.log;
     log.facts = {.configuration = "rounds = 3\n",
@@ -77,11 +82,7 @@ TEST(Checkpoint, ComesBackAsItWas) {
     EXPECT_EQ(read.rounds_done, 2);
     EXPECT_EQ(read.x, written.x);
     EXPECT_EQ(read.layout, written.layout);
-    EXPECT_EQ(read.lora.r, 2);
-    EXPECT_EQ(read.lora.alpha, 4);
-    EXPECT_EQ(read.lora.dropout, 0.25);
-    EXPECT_TRUE(read.lora.use_rslora);
-    EXPECT_EQ(read.lora.target_modules, written.lora.target_modules);
+    EXPECT_EQ(read.lora, written.lora);
     EXPECT_EQ(read.log.facts.identity, "seed = 7\n");
     EXPECT_EQ(read.log.facts.seed, 7);
     ASSERT_EQ(read.log.rounds.size(), 2U);

@@ -50,9 +50,53 @@ TEST(LoraLayout, RefusesUnknownTargetsAndListsWhatThereIs) {
     expect_refused([] { make_lora_layout(tiny(), {.dropout = 1}); }, {"dropout 1", "[0, 1)"});
 }
 
-TEST(LoraConfig, ScaleIsAlphaOverRankOrItsRoot) {
-    EXPECT_DOUBLE_EQ((LoraConfig{.r = 4, .alpha = 8}).scale(), 2);
-    EXPECT_DOUBLE_EQ((LoraConfig{.r = 4, .alpha = 8, .use_rslora = true}).scale(), 4);
+TEST(LoraLayout, ScaleIsAlphaOverRankOrItsRoot) {
+    const auto scale = [](const LoraConfig& lora) {
+        return make_lora_layout(tiny(), lora).modules[0].scale;
+    };
+    EXPECT_DOUBLE_EQ(scale({.r = 4, .alpha = 8}), 2);
+    EXPECT_DOUBLE_EQ(scale({.r = 4, .alpha = 8, .use_rslora = true}), 4);
+}
+
+TEST(LoraLayout, PatternsSetTheRankAndAlphaOfSingleModules) {
+    LoraConfig lora{.r = 4,
+                    .alpha = 8,
+                    .target_modules = {"q_proj", "v_proj"},
+                    .rank_pattern = {{"layers.1.self_attn.v_proj", 2}, {"layers\\.1\\..*", 9}},
+                    .alpha_pattern = {{"proj", 1}, {"[qk]_proj", 12}, {"q_proj", 20}}};
+    Layout layout = make_lora_layout(tiny(), lora);
+    ASSERT_EQ(layout.modules.size(), 4U);
+    const auto rank = [&](std::size_t m) { return layout.modules[m].spans[0].rows; };
+    EXPECT_EQ(rank(0), 4);
+    EXPECT_EQ(rank(1), 4);
+    EXPECT_EQ(rank(2), 9) << "the second expression; the first is of v_proj";
+    EXPECT_EQ(rank(3), 2) << "the first that matches counts";
+    EXPECT_DOUBLE_EQ(layout.modules[0].scale, 12.0 / 4) << "proj alone is not the end of a name";
+    EXPECT_DOUBLE_EQ(layout.modules[1].scale, 8.0 / 4);
+    EXPECT_DOUBLE_EQ(layout.modules[2].scale, 12.0 / 9);
+    EXPECT_DOUBLE_EQ(layout.modules[3].scale, 8.0 / 2);
+    EXPECT_EQ(layout.modules[3].spans[1], (Span{Part::lora_b, layout.size - 24, 12, 2}));
+    lora.use_rslora = true;
+    EXPECT_DOUBLE_EQ(make_lora_layout(tiny(), lora).modules[2].scale, 12.0 / 3);
+}
+
+TEST(LoraLayout, APatternOfWholeNamesMayNameTheTargets) {
+    const Layout layout = make_lora_layout(
+        tiny(), {.target_modules = {}, .target_pattern = R"(.*\.[01]\..*\.(q|up)_proj)"});
+    ASSERT_EQ(layout.modules.size(), 4U);
+    EXPECT_EQ(layout.modules[1].name, "layers.0.mlp.up_proj");
+    expect_refused([] { make_lora_layout(tiny(), {.target_pattern = "q_proj"}); },
+                   {"\"q_proj\" matches no linear layer"});
+    expect_refused([] { make_lora_layout(tiny(), {.target_pattern = "(q_proj"}); },
+                   {"\"(q_proj\" is no regular expression", "target_modules"});
+    expect_refused(
+        [] {
+            make_lora_layout(tiny(), {.rank_pattern = {{"q_proj", 0}}});
+        },
+        {"rank 0 is below 1", "rank_pattern"});
+    // Nested repetition takes exponential time in a naive engine.
+    expect_refused([] { make_lora_layout(tiny(), {.target_pattern = "((.*)*)*x"}); },
+                   {"((.*)*)*x"});
 }
 
 TEST(InitialAdapter, AIsUniformWithinItsBoundAndBIsZero) {

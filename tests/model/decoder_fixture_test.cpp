@@ -49,9 +49,10 @@ TEST_P(Models, LogitsAndLossAreThoseOfTransformers) {
     EXPECT_NEAR(weighted(batch, loss), want_loss, loss_tolerance * want_loss);
 }
 
-INSTANTIATE_TEST_SUITE_P(Llama, Models,
+INSTANTIATE_TEST_SUITE_P(Fixtures, Models,
                          testing::Values("llama-gqa", "llama-rope-llama3-tied",
-                                         "llama-rope-linear-bias"));
+                                         "llama-rope-linear-bias", "mistral-window", "qwen2",
+                                         "qwen3"));
 
 class Adapters : public testing::TestWithParam<const char*> {};
 
@@ -65,8 +66,7 @@ TEST_P(Adapters, LossLogitsAndGradientsAreThoseOfPeft) {
     const PackedBatch batch = fixture_batch(expected, "batch0.");
     Decoder decoder(model.config(), model.weights, adapter.layout, *model.backend);
     std::vector<float> gradient(adapter.x.size(), 0.0F);
-    const AdapterSlot slot{
-        .x = adapter.x.data(), .gradient = gradient.data(), .scale = adapter.config.scale()};
+    const AdapterSlot slot{.x = adapter.x.data(), .gradient = gradient.data()};
 
     const std::vector<float> logits = decoder.logits(batch, {&slot, 1});
     std::vector<double> evaluated(batch.targets.size()), trained(batch.targets.size());
@@ -90,9 +90,10 @@ TEST_P(Adapters, LossLogitsAndGradientsAreThoseOfPeft) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Llama, Adapters,
+INSTANTIATE_TEST_SUITE_P(Fixtures, Adapters,
                          testing::Values("llama-gqa.q", "llama-gqa.all",
-                                         "llama-rope-linear-bias.all"));
+                                         "llama-rope-linear-bias.all", "mistral-window.qkvo-rslora",
+                                         "qwen2.ranks", "qwen3.all"));
 
 }  // namespace
 }  // namespace fedit::test

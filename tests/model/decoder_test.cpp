@@ -52,7 +52,8 @@ protected:
         : model_(write_tiny_model(fresh_folder("tiny"), config)) {}
 
     void adapt(std::vector<std::string> targets, int r = 3) {
-        layout_ = make_lora_layout(model_.config(), {.r = r, .target_modules = std::move(targets)});
+        layout_ = make_lora_layout(
+            model_.config(), {.r = r, .alpha = 0.7 * r, .target_modules = std::move(targets)});
         decoder_ =
             std::make_unique<Decoder>(model_.config(), model_.weights, layout_, *model_.backend);
         x_ = random_adapter(layout_.size, 0.2, 11);
@@ -62,11 +63,8 @@ protected:
     double train(const PackedBatch& batch, const std::vector<float>& x,
                  std::vector<float>& gradient, double dropout = 0, std::uint64_t key = 5) {
         gradient.assign(x.size(), 0.0F);
-        const AdapterSlot slot{.x = x.data(),
-                               .gradient = gradient.data(),
-                               .scale = 0.7,
-                               .dropout = dropout,
-                               .dropout_key = key};
+        const AdapterSlot slot{
+            .x = x.data(), .gradient = gradient.data(), .dropout = dropout, .dropout_key = key};
         std::vector<double> loss(batch.targets.size());
         decoder_->train(batch, {&slot, 1}, loss);
         return weighted(batch, loss);
@@ -130,7 +128,7 @@ TEST_F(DecoderTest, DropoutChangesWithItsKeyAndIsOffInEvaluation) {
     EXPECT_NE(one, train(batch, x_, gradient, 0.3, 2));
     EXPECT_NE(one, none);
 
-    const AdapterSlot slot{.x = x_.data(), .scale = 0.7, .dropout = 0.3, .dropout_key = 1};
+    const AdapterSlot slot{.x = x_.data(), .dropout = 0.3, .dropout_key = 1};
     std::vector<double> loss(batch.targets.size());
     decoder_->evaluate(batch, {&slot, 1}, loss);
     EXPECT_NEAR(weighted(batch, loss), none, 1e-6 * none);
@@ -145,8 +143,8 @@ TEST_F(DecoderTest, TwoSlotsInOnePassEqualTheTwoAlone) {
     const double loss_b = train(second, other, alone_b, 0.2, 9);
 
     std::vector<float> a(x_.size(), 0.0F), b(x_.size(), 0.0F);
-    const std::vector<AdapterSlot> slots{{x_.data(), a.data(), 0.7, 0.2, 8},
-                                         {other.data(), b.data(), 0.7, 0.2, 9}};
+    const std::vector<AdapterSlot> slots{{x_.data(), a.data(), 0.2, 8},
+                                         {other.data(), b.data(), 0.2, 9}};
     const PackedBatch both = join(first, second);
     std::vector<double> loss(both.targets.size());
     decoder_->train(both, slots, loss);
@@ -163,7 +161,7 @@ TEST_F(DecoderTest, GradientsAddUpOverPasses) {
     std::vector<float> once;
     train(batch, x_, once);
     std::vector<float> twice(x_.size(), 0.0F);
-    const AdapterSlot slot{.x = x_.data(), .gradient = twice.data(), .scale = 0.7};
+    const AdapterSlot slot{.x = x_.data(), .gradient = twice.data()};
     std::vector<double> loss(batch.targets.size());
     decoder_->train(batch, {&slot, 1}, loss);
     decoder_->train(batch, {&slot, 1}, loss);
@@ -186,7 +184,7 @@ TEST_F(DecoderTest, BitsDoNotDependOnEarlierPasses) {
 TEST_F(DecoderTest, RowsWithoutATargetDoNotChangeTheLossOfTheOthers) {
     adapt(all);
     PackedBatch batch = make_batch(1);
-    const AdapterSlot slot{.x = x_.data(), .scale = 0.7};
+    const AdapterSlot slot{.x = x_.data()};
     std::vector<double> every(batch.targets.size());
     decoder_->evaluate(batch, {&slot, 1}, every);
     batch.target_rows = {batch.target_rows[1], batch.target_rows[6]};
@@ -252,6 +250,42 @@ INSTANTIATE_TEST_SUITE_P(Places, LowestAdapter,
                                          "layers.0.mlp.up_proj", "layers.0.mlp.down_proj",
                                          "layers.1.self_attn.q_proj", "layers.1.self_attn.o_proj",
                                          "layers.1.mlp.gate_proj", "layers.1.mlp.down_proj"));
+
+struct Kin {
+    const char* name;
+    std::string config;
+};
+void PrintTo(const Kin& kin, std::ostream* out) {
+    *out << kin.name;
+}
+
+/// What the other architectures and rotary types add to a layer.
+class Architectures : public DecoderTest, public testing::WithParamInterface<Kin> {
+protected:
+    Architectures() : DecoderTest(GetParam().config) {}
+};
+
+TEST_P(Architectures, GradientAgreesWithFiniteDifferences) {
+    adapt(all);
+    expect_gradient_by_differences(0);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Kinds, Architectures,
+    testing::Values(
+        Kin{"Mistral", tiny_config(Architecture::mistral, R"(, "sliding_window": 4)")},
+        Kin{"Qwen2", tiny_config(Architecture::qwen2, R"(, "use_sliding_window": true,
+                                    "sliding_window": 3, "max_window_layers": 1)")},
+        Kin{"Qwen3",
+            tiny_config(Architecture::qwen3, R"(, "head_dim": 10, "attention_bias": true)")},
+        Kin{"Yarn", tiny_config(R"(, "rope_scaling": {"rope_type": "yarn", "factor": 4,
+                                   "original_max_position_embeddings": 16})")},
+        // Of the batch's sequences of 9, 1 and 14 tokens the last has frequencies of its own.
+        Kin{"Dynamic",
+            replaced(tiny_config(R"(, "rope_scaling": {"rope_type": "dynamic",
+                                               "factor": 3})"),
+                     R"("max_position_embeddings": 64)", R"("max_position_embeddings": 12)")}),
+    [](const testing::TestParamInfo<Kin>& kin) { return std::string(kin.param.name); });
 
 }  // namespace
 }  // namespace fedit::test

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <numbers>
 
@@ -18,10 +19,7 @@ ModelConfig parse(const std::string& text) {
 
 /// The tiny config with one piece of text replaced.
 std::string with(const std::string& from, const std::string& to) {
-    std::string text = tiny_config();
-    const std::size_t at = text.find(from);
-    EXPECT_NE(at, std::string::npos) << from;
-    return text.replace(at, from.size(), to);
+    return replaced(tiny_config(), from, to);
 }
 
 TEST(ModelConfig, ReadsTheFieldsOfALlama) {
@@ -36,8 +34,11 @@ TEST(ModelConfig, ReadsTheFieldsOfALlama) {
     EXPECT_EQ(config.max_positions, 64);
     EXPECT_DOUBLE_EQ(config.rms_norm_eps, 1e-5);
     EXPECT_DOUBLE_EQ(config.initializer_range, 0.3);
-    EXPECT_TRUE(config.attention_bias);
+    EXPECT_TRUE(config.qkv_bias);
+    EXPECT_TRUE(config.o_bias);
     EXPECT_TRUE(config.mlp_bias);
+    EXPECT_FALSE(config.qk_norm);
+    EXPECT_EQ(config.window(0), 0);
     EXPECT_FALSE(config.tied_head);
     EXPECT_EQ(config.rope.type, RopeType::standard);
 }
@@ -52,6 +53,56 @@ TEST(ModelConfig, AssumesWhatTransformersAssumes) {
     EXPECT_DOUBLE_EQ(config.rope.theta, 10000);
     EXPECT_EQ(config.max_positions, 2048);
     EXPECT_FALSE(config.tied_head);
+}
+
+TEST(ModelConfig, ReadsAMistralWithAndWithoutItsWindow) {
+    const auto mistral = [](const std::string& extra) {
+        return parse(tiny_config(Architecture::mistral, extra));
+    };
+    const ModelConfig config = mistral(
+        R"(, "sliding_window": 8, "layer_types": ["sliding_attention", "sliding_attention"])");
+    EXPECT_EQ(config.architecture, Architecture::mistral);
+    EXPECT_EQ(config.windows, (std::vector<std::int64_t>{8, 8}));
+    EXPECT_FALSE(config.qkv_bias || config.o_bias || config.mlp_bias);
+    EXPECT_EQ(mistral(R"(, "sliding_window": null)").window(1), 0);
+    EXPECT_EQ(mistral("").window(0), 4096) << "what Transformers assumes";
+}
+
+TEST(ModelConfig, ReadsAQwen2WithItsBiasesAndTheWindowsOfItsUpperLayers) {
+    const auto qwen = [](const std::string& extra) {
+        return parse(tiny_config(Architecture::qwen2, extra));
+    };
+    const ModelConfig config = qwen(R"(, "sliding_window": 8, "attention_bias": false)");
+    EXPECT_TRUE(config.qkv_bias);
+    EXPECT_FALSE(config.o_bias);
+    EXPECT_EQ(config.window(1), 0) << "use_sliding_window is false where it is absent";
+    const std::string on = R"(, "use_sliding_window": true, "sliding_window": 8)";
+    EXPECT_EQ(qwen(on).windows, (std::vector<std::int64_t>{0, 0})) << "28 layers have none";
+    EXPECT_EQ(qwen(on + R"(, "max_window_layers": 1)").windows, (std::vector<std::int64_t>{0, 8}));
+    EXPECT_EQ(qwen(on + R"(, "max_window_layers": 1,
+                            "layer_types": ["sliding_attention", "full_attention"])")
+                  .windows,
+              (std::vector<std::int64_t>{8, 0}));
+    EXPECT_EQ(qwen(R"(, "use_sliding_window": true, "sliding_window": null,
+                        "max_window_layers": 0)")
+                  .window(0),
+              0);
+}
+
+TEST(ModelConfig, ReadsAQwen3WithNormsAndABiasOnlyWhereAFieldSaysSo) {
+    const ModelConfig plain = parse(tiny_config(Architecture::qwen3, ""));
+    EXPECT_TRUE(plain.qk_norm);
+    EXPECT_FALSE(plain.qkv_bias || plain.o_bias);
+    EXPECT_EQ(plain.head_dim, 128) << "what Transformers assumes";
+    const ModelConfig biased =
+        parse(tiny_config(Architecture::qwen3, R"(, "head_dim": 10, "attention_bias": true)"));
+    EXPECT_TRUE(biased.qkv_bias && biased.o_bias);
+    EXPECT_EQ(biased.head_dim, 10);
+}
+
+TEST(ModelConfig, ModelTypeAloneNamesTheArchitecture) {
+    const std::string config = with(R"("architectures": ["LlamaForCausalLM"], )", "");
+    EXPECT_EQ(parse(replaced(config, "llama", "qwen3")).architecture, Architecture::qwen3);
 }
 
 TEST(ModelConfig, BothSpellingsOfRopeMeanTheSame) {
@@ -79,14 +130,22 @@ TEST(ModelConfig, IgnoresFieldsThatChangeNothing) {
 }
 
 TEST(ModelConfig, CountsParameters) {
-    const ModelConfig config = parse(tiny_config(R"(, "attention_bias": true)"));
-    std::int64_t counted = 0;
-    for (const TensorSpec& spec : expected_tensors(config)) {
-        std::int64_t size = 1;
-        for (const std::int64_t extent : spec.shape) size *= extent;
-        counted += size;
+    const auto counted = [](const ModelConfig& config) {
+        std::int64_t sum = 0;
+        for (const TensorSpec& spec : expected_tensors(config)) {
+            std::int64_t size = 1;
+            for (const std::int64_t extent : spec.shape) size *= extent;
+            sum += size;
+        }
+        return sum;
+    };
+    for (const auto architecture :
+         {Architecture::llama, Architecture::mistral, Architecture::qwen2, Architecture::qwen3}) {
+        const ModelConfig config = parse(tiny_config(architecture, ""));
+        EXPECT_EQ(config.parameters(), counted(config)) << to_string(architecture);
     }
-    EXPECT_EQ(config.parameters(), counted);
+    const ModelConfig config = parse(tiny_config(R"(, "attention_bias": true)"));
+    EXPECT_EQ(config.parameters(), counted(config));
     // Two layers of q, o (24 x 24), k, v (12 x 24), and three of 40 x 24.
     EXPECT_EQ(config.layer_weights(), 2 * (2 * 576 + 2 * 288 + 3 * 960));
 }
@@ -120,6 +179,115 @@ TEST(RopeFrequencies, FollowTheirFormulas) {
                     static_cast<float>(0.01 * ((1 - t) / 8 + t)));
 }
 
+struct RopeCase {
+    const char* name;
+    const char* rope;  ///< the object, for a model of head_dim 16 and 4096 positions
+    std::int64_t length;
+    std::array<double, 8> frequencies;
+    double scale;
+};
+void PrintTo(const RopeCase& rope, std::ostream* out) {
+    *out << rope.name;
+}
+
+class RopeScaling : public testing::TestWithParam<RopeCase> {};
+
+TEST_P(RopeScaling, FrequenciesAreThoseOfTransformers) {
+    const RopeCase& want = GetParam();
+    const ModelConfig config = parse(replaced(
+        replaced(tiny_config(R"(, "head_dim": 16, "rope_parameters": )" + std::string(want.rope)),
+                 R"("max_position_embeddings": 64)", R"("max_position_embeddings": 4096)"),
+        R"("rope_theta": 10000.0, )", ""));
+    const std::vector<float> got = rope_inverse_frequencies(config, want.length);
+    ASSERT_EQ(got.size(), want.frequencies.size());
+    for (std::size_t i = 0; i < got.size(); ++i) {
+        // Transformers computes them in fp32, with some 5 roundings each.
+        EXPECT_NEAR(got[i], want.frequencies[i], 5e-7 * want.frequencies[i]) << i;
+    }
+    EXPECT_DOUBLE_EQ(config.rope.attention_scale, want.scale);
+}
+
+// Numbers of Transformers 5.23, ROPE_INIT_FUNCTIONS.
+constexpr const char* dynamic_rope = R"({"rope_type": "dynamic", "factor": 2})";
+constexpr std::array<double, 8> plain{1,
+                                      0.316227764,
+                                      0.100000001,
+                                      0.0316227786,
+                                      0.00999999978,
+                                      0.00316227786,
+                                      0.00100000005,
+                                      0.000316227786};
+constexpr std::array<double, 8> yarn{1,
+                                     0.247052938,
+                                     0.0562500022,
+                                     0.01087033,
+                                     0.00124999997,
+                                     0.000395284733,
+                                     0.000125000006,
+                                     3.95284733e-05};
+INSTANTIATE_TEST_SUITE_P(
+    Cases, RopeScaling,
+    testing::Values(
+        RopeCase{"DynamicShort", dynamic_rope, 100, plain, 1},
+        RopeCase{"DynamicFull", dynamic_rope, 4096, plain, 1},
+        RopeCase{"DynamicOneMore",
+                 dynamic_rope,
+                 4097,
+                 {1, 0.31620571, 0.0999860615, 0.0316161625, 0.0099972114, 0.00316117518,
+                  0.000999581767, 0.000316073449},
+                 1},
+        RopeCase{"DynamicLong",
+                 dynamic_rope,
+                 20000,
+                 {1, 0.231908545, 0.053781569, 0.0124724042, 0.00289245695, 0.000670785492,
+                  0.000155560876, 3.60758968e-05},
+                 1},
+        RopeCase{"Yarn",
+                 R"({"rope_type": "yarn", "factor": 8, "original_max_position_embeddings": 512})",
+                 0, yarn, 1.2079441541679836},
+        RopeCase{"YarnNotTruncated",
+                 R"({"rope_type": "yarn", "factor": 8, "original_max_position_embeddings": 512,
+                     "truncate": false})",
+                 0,
+                 {1, 0.298936278, 0.0654650778, 0.0115101226, 0.00124999997, 0.000395284733,
+                  0.000125000006, 3.95284733e-05},
+                 1.2079441541679836},
+        RopeCase{"YarnBetas",
+                 R"({"rope_type": "yarn", "factor": 8, "original_max_position_embeddings": 512,
+                     "beta_fast": 16, "beta_slow": 2})",
+                 0,
+                 {1, 0.316227764, 0.0708333328, 0.0131761581, 0.00124999997, 0.000395284733,
+                  0.000125000006, 3.95284733e-05},
+                 1.2079441541679836},
+        RopeCase{"YarnAttentionFactor",
+                 R"({"rope_type": "yarn", "factor": 8, "original_max_position_embeddings": 512,
+                     "attention_factor": 0.75})",
+                 0, yarn, 0.75},
+        RopeCase{"YarnMscale",
+                 R"({"rope_type": "yarn", "factor": 8, "original_max_position_embeddings": 512,
+                     "mscale": 0.707, "mscale_all_dim": 1})",
+                 0, yarn, 0.9495608824621653},
+        RopeCase{"YarnMscaleAlone",
+                 R"({"rope_type": "yarn", "factor": 8, "original_max_position_embeddings": 512,
+                     "mscale": 0.707})",
+                 0, yarn, 1.2079441541679836},
+        RopeCase{"YarnOfAModelThatWasNotExtended",
+                 R"({"rope_type": "yarn", "factor": 4, "rope_theta": 1e6})",
+                 0,
+                 {1, 0.177827939, 0.023717083, 0.00281170662, 0.000250000012, 4.44569851e-05,
+                  7.90569356e-06, 1.40585337e-06},
+                 1.138629436111989},
+        RopeCase{"YarnOfFactorOne",
+                 R"({"rope_type": "yarn", "factor": 1, "original_max_position_embeddings": 512})",
+                 0, plain, 1},
+        RopeCase{"YarnOfFewPositions",
+                 R"({"rope_type": "yarn", "factor": 8, "original_max_position_embeddings": 8})",
+                 0,
+                 {1, 0.0395284705, 0.0125000002, 0.00395284733, 0.00124999997, 0.000395284733,
+                  0.000125000006, 3.95284733e-05},
+                 1.2079441541679836}),
+    [](const testing::TestParamInfo<RopeCase>& rope) { return std::string(rope.param.name); });
+
 struct BadConfig {
     const char* name;
     std::string text;
@@ -141,13 +309,17 @@ INSTANTIATE_TEST_SUITE_P(
         BadConfig{
             "Architecture",
             with("LlamaForCausalLM", "GPT2LMHeadModel"),
-            {"architectures", "GPT2LMHeadModel", "supported: LlamaForCausalLM", "config.json"}},
-        BadConfig{"LaterArchitecture",
-                  with("LlamaForCausalLM", "MistralForCausalLM"),
-                  {"architectures", "MistralForCausalLM", "supported: LlamaForCausalLM"}},
+            {"architectures", "GPT2LMHeadModel", "supported: LlamaForCausalLM (model_type llama), ",
+             "Qwen3ForCausalLM (model_type qwen3)", "config.json"}},
+        BadConfig{"TwoArchitectures",
+                  with("LlamaForCausalLM", R"(LlamaForCausalLM", "MistralForCausalLM)"),
+                  {"architectures", "MistralForCausalLM", "supported"}},
         BadConfig{"ModelType",
+                  with(R"("model_type": "llama")", R"("model_type": "gemma")"),
+                  {"model_type = \"gemma\"", "supported", "llama"}},
+        BadConfig{"Contradiction",
                   with(R"("model_type": "llama")", R"("model_type": "qwen2")"),
-                  {"model_type", "qwen2", "llama"}},
+                  {"LlamaForCausalLM", "model_type = \"qwen2\" contradict"}},
         BadConfig{
             "NoArchitecture", R"({"hidden_size": 64})", {"neither architectures nor model_type"}},
         BadConfig{"NotAnObject", "[1, 2]", {"must be a JSON object", "[1,2]"}},
@@ -175,8 +347,41 @@ INSTANTIATE_TEST_SUITE_P(
         BadConfig{"AttentionDropout",
                   tiny_config(R"(, "attention_dropout": 0.1)"),
                   {"attention_dropout = 0.1", "supported: 0"}},
-        BadConfig{
-            "SlidingWindow", tiny_config(R"(, "sliding_window": 4096)"), {"sliding_window = 4096"}},
+        BadConfig{"WindowOfALlama",
+                  tiny_config(R"(, "sliding_window": 4096)"),
+                  {"sliding_window = 4096"}},
+        BadConfig{"WindowOfZero",
+                  tiny_config(Architecture::mistral, R"(, "sliding_window": 0)"),
+                  {"sliding_window", "0"}},
+        BadConfig{"WindowAsText",
+                  tiny_config(Architecture::mistral, R"(, "sliding_window": "8")"),
+                  {"sliding_window", "\"8\""}},
+        BadConfig{"WindowSwitchedOff",
+                  tiny_config(Architecture::mistral,
+                              R"(, "sliding_window": 8, "use_sliding_window": false)"),
+                  {"use_sliding_window = false", "MistralForCausalLM", "sliding_window to null"}},
+        BadConfig{"WindowOfSomeLayers",
+                  tiny_config(Architecture::mistral,
+                              R"(, "sliding_window": 8,
+                                 "layer_types": ["full_attention", "sliding_attention"])"),
+                  {"layer_types", "MistralForCausalLM", "sliding_window = 8", "every layer"}},
+        BadConfig{"BiasOfAMistral",
+                  tiny_config(Architecture::mistral, R"(, "attention_bias": true)"),
+                  {"attention_bias = true", "false or absent"}},
+        BadConfig{"BiasOfAnMlp",
+                  tiny_config(Architecture::qwen2, R"(, "mlp_bias": true)"),
+                  {"mlp_bias = true", "false or absent"}},
+        BadConfig{"SlidingLayersWithoutAWindow",
+                  tiny_config(Architecture::qwen3,
+                              R"(, "layer_types": ["full_attention", "sliding_attention"])"),
+                  {"sliding_attention", "without a window", "layer_types"}},
+        BadConfig{"TooFewLayerTypes",
+                  tiny_config(Architecture::qwen2, R"(, "layer_types": ["full_attention"])"),
+                  {"layer_types", "2 layers"}},
+        BadConfig{"WindowLayers",
+                  tiny_config(Architecture::qwen2,
+                              R"(, "use_sliding_window": true, "max_window_layers": -1)"),
+                  {"max_window_layers", "-1"}},
         BadConfig{"Experts", tiny_config(R"(, "num_local_experts": 8)"), {"num_local_experts = 8"}},
         BadConfig{"LayerTypes",
                   tiny_config(R"(, "layer_types": ["full_attention", "sliding_attention"])"),
@@ -185,7 +390,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadConfig{"RopeType",
                   tiny_config(R"(, "rope_scaling": {"rope_type": "longrope", "factor": 2})"),
                   {"rope type \"longrope\"", "rope_scaling.rope_type",
-                   "supported: default, linear, llama3"}},
+                   "supported: default, linear, dynamic, llama3, yarn"}},
         BadConfig{"RopeFactor",
                   tiny_config(R"(, "rope_scaling": {"type": "linear"})"),
                   {"factor", "rope_scaling"}},
@@ -196,7 +401,26 @@ INSTANTIATE_TEST_SUITE_P(
                   {"high_freq_factor = 1 must be above 4"}},
         BadConfig{"RopeField",
                   tiny_config(R"(, "rope_scaling": {"type": "linear", "factor": 8, "mscale": 2})"),
-                  {"mscale = 2"}},
+                  {"mscale = 2", "of type linear", "its fields: factor"}},
+        BadConfig{"RopeFieldOfAnotherType",
+                  tiny_config(R"(, "rope_scaling": {"type": "dynamic", "factor": 8,
+                     "original_max_position_embeddings": 8})"),
+                  {"original_max_position_embeddings = 8", "of type dynamic"}},
+        BadConfig{"YarnBetas",
+                  tiny_config(R"(, "rope_scaling": {"type": "yarn", "factor": 8, "beta_fast": 1,
+                     "beta_slow": 4})"),
+                  {"beta_fast = 1 is below beta_slow = 4"}},
+        BadConfig{"YarnAttention",
+                  tiny_config(R"(, "rope_scaling": {"type": "yarn", "factor": 8,
+                     "attention_factor": -1})"),
+                  {"attention_factor = -1 must be above 0"}},
+        BadConfig{"YarnTruncate",
+                  tiny_config(R"(, "rope_scaling": {"type": "yarn", "factor": 8, "truncate": 1})"),
+                  {"truncate", "1"}},
+        BadConfig{"YarnPositions",
+                  tiny_config(R"(, "original_max_position_embeddings": 16, "rope_scaling": {
+                     "type": "yarn", "factor": 8, "original_max_position_embeddings": 32})"),
+                  {"original_max_position_embeddings = 16", "= 32 differ"}},
         BadConfig{"PartialRotary",
                   tiny_config(R"(, "partial_rotary_factor": 0.5)"),
                   {"partial_rotary_factor = 0.5"}},
@@ -214,9 +438,9 @@ TEST(ModelConfig, TellsAllFaultsAtOnce) {
         [] {
             parse(R"({"architectures": ["BertModel"], "hidden_size": -1, "num_hidden_layers": 2,
                  "num_attention_heads": 2, "vocab_size": 8, "hidden_act": "relu",
-                 "pretraining_tp": 4, "rope_scaling": {"type": "yarn", "factor": 2}})");
+                 "pretraining_tp": 4, "rope_scaling": {"type": "longrope", "factor": 2}})");
         },
-        {"BertModel", "hidden_size", "intermediate_size", "relu", "pretraining_tp", "yarn"});
+        {"BertModel", "hidden_size", "intermediate_size", "relu", "pretraining_tp", "longrope"});
     EXPECT_EQ(faults, 6U);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -12,7 +13,7 @@
 
 namespace fedit::test {
 
-/// A config.json of two layers, grouped-query attention and biases; `extra` is put before the end:
+/// A config.json of two layers and grouped-query attention; `extra` is put before the end:
 /// `, "field": value`.
 inline std::string tiny_config(const std::string& extra = "") {
     return R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 24,
@@ -20,6 +21,20 @@ inline std::string tiny_config(const std::string& extra = "") {
  "num_key_value_heads": 2, "vocab_size": 50, "max_position_embeddings": 64, "rms_norm_eps": 1e-05,
  "rope_theta": 10000.0, "initializer_range": 0.3, "tie_word_embeddings": false)" +
            extra + "}";
+}
+
+/// `text` with its first `from` replaced, which must be there.
+inline std::string replaced(std::string text, const std::string& from, const std::string& to) {
+    const std::size_t at = text.find(from);
+    if (at == std::string::npos) throw std::invalid_argument(from + " is not in " + text);
+    return text.replace(at, from.size(), to);
+}
+
+/// The tiny config as another architecture.
+inline std::string tiny_config(Architecture architecture, const std::string& extra) {
+    const std::string name(to_string(architecture));
+    return replaced(replaced(tiny_config(extra), "LlamaForCausalLM", name),
+                    R"("model_type": "llama", )", "");
 }
 
 /// Writes the folder `name` (below the working folder) and gives its path.

@@ -11,7 +11,7 @@ namespace {
 class EvaluateTest : public testing::Test {
 protected:
     EvaluationSums evaluate(std::int64_t first, std::int64_t last, int batch_size = 4) {
-        return evaluate_records(tiny_.decoder, *tiny_.model.backend, records_, first, last, x_, 2,
+        return evaluate_records(tiny_.decoder, *tiny_.model.backend, records_, first, last, x_,
                                 batch_size);
     }
     TinyTraining tiny_{"evaluate"};
@@ -45,10 +45,9 @@ TEST_F(EvaluateTest, EachRecordHasItsOwnLossWhoeverSharesItsBatch) {
 }
 
 TEST_F(EvaluateTest, WithoutAnAdapterTheBaseAloneIsEvaluated) {
-    const auto base =
-        evaluate_records(tiny_.decoder, *tiny_.model.backend, records_, 0, 21, {}, 2, 4);
+    const auto base = evaluate_records(tiny_.decoder, *tiny_.model.backend, records_, 0, 21, {}, 4);
     const auto fresh = evaluate_records(tiny_.decoder, *tiny_.model.backend, records_, 0, 21,
-                                        initial_adapter(tiny_.layout, 1), 2, 4);
+                                        initial_adapter(tiny_.layout, 1), 4);
     EXPECT_EQ(base.loss, fresh.loss);  // a fresh adapter's B is zero
     EXPECT_NE(base.loss, evaluate(0, 21).loss);
 }

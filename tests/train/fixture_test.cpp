@@ -46,9 +46,8 @@ double update_distance(std::span<const float> got, std::span<const float> want,
     return relative_distance(got_update, want_update);
 }
 
-LocalConfig optimizer_config(const Json& run, double lora_scale) {
-    LocalConfig config{
-        .steps = 1, .batch_size = 64, .micro_batch_size = 3, .lora_scale = lora_scale};
+LocalConfig optimizer_config(const Json& run) {
+    LocalConfig config{.steps = 1, .batch_size = 64, .micro_batch_size = 3};
     config.schedule = {.kind = run["schedule"].as_string() == "linear" ? LrScheduler::linear
                                                                        : LrScheduler::constant,
                        .learning_rate = run["lr"].as_double(),
@@ -74,7 +73,7 @@ protected:
         const PeftAdapter adapter = read_peft(folder / "adapter", model.config());
         const SafetensorsFile expected(folder / "expected.safetensors");
         const Json run = summary[name];
-        const LocalConfig config = optimizer_config(run, adapter.config.scale());
+        const LocalConfig config = optimizer_config(run);
         Decoder decoder(model.config(), model.weights, adapter.layout, *model.backend);
         LocalTrainer trainer(decoder, adapter.layout, *model.backend, config);
 
@@ -107,9 +106,10 @@ TEST_P(OptimizerRuns, LossesNormsAndAdaptersAreThoseOfPyTorch) {
     expect_run(folder, "linear-warmup-decay-clip");
 }
 
-INSTANTIATE_TEST_SUITE_P(Llama, OptimizerRuns,
+INSTANTIATE_TEST_SUITE_P(Fixtures, OptimizerRuns,
                          testing::Values("llama-gqa.q", "llama-gqa.all",
-                                         "llama-rope-linear-bias.all"));
+                                         "llama-rope-linear-bias.all", "mistral-window.qkvo-rslora",
+                                         "qwen2.ranks", "qwen3.all"));
 
 TEST(Federation, ClientLossesAndAveragedAdaptersAreThoseOfPyTorch) {
     const fs::path folder = shared_path("fixtures/federation/fedavg");
@@ -121,8 +121,7 @@ TEST(Federation, ClientLossesAndAveragedAdaptersAreThoseOfPyTorch) {
     const LocalConfig config{.steps = summary["local_steps"].as_int(),
                              .batch_size = 64,
                              .micro_batch_size = 4,
-                             .schedule = {.learning_rate = summary["lr"].as_double()},
-                             .lora_scale = adapter.config.scale()};
+                             .schedule = {.learning_rate = summary["lr"].as_double()}};
     Decoder decoder(model.config(), model.weights, adapter.layout, *model.backend);
     LocalTrainer trainer(decoder, adapter.layout, *model.backend, config);
 

@@ -24,7 +24,6 @@ LocalConfig ragged_config() {
             .schedule = {.kind = LrScheduler::cosine, .learning_rate = 5e-3, .warmup_steps = 2},
             .weight_decay = 0.01,
             .max_grad_norm = 1,
-            .lora_scale = 2,
             .lora_dropout = 0.1,
             .seed = 4};
 }
@@ -84,7 +83,7 @@ TEST(LocalTrainer, CountsWhatItTrainedOn) {
 
 TEST(LocalTrainer, LearnsTheRecords) {
     TinyTraining tiny("learns");
-    LocalConfig config{.steps = 60, .schedule = {.learning_rate = 2e-2}, .lora_scale = 2};
+    LocalConfig config{.steps = 60, .schedule = {.learning_rate = 2e-2}};
     const TrainStats stats = tiny.train(config, random_records(6, 1)).state.stats;
     EXPECT_LT(stats.loss_last, 0.5 * stats.loss_first);
     EXPECT_LT(stats.loss_sum / 60, stats.loss_first);
@@ -118,7 +117,7 @@ TEST(LocalTrainer, LossIsTheMeanOverTheTargetsOfTheWholeBatch) {
     LocalConfig config{.steps = 1, .micro_batch_size = 2};
     const double loss = tiny.train(config, records).state.stats.loss_first;
     const EvaluationSums sums = evaluate_records(tiny.decoder, *tiny.model.backend, records, 0, 9,
-                                                 initial_adapter(tiny.layout, 1), 1, 4);
+                                                 initial_adapter(tiny.layout, 1), 4);
     const double total = std::accumulate(sums.loss.begin(), sums.loss.end(), 0.0);
     const auto targets = std::accumulate(sums.targets.begin(), sums.targets.end(), std::int64_t{0});
     EXPECT_NEAR(loss, total / static_cast<double>(targets), 1e-6 * loss);

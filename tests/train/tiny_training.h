@@ -15,7 +15,8 @@ namespace fedit::test {
 struct TinyTraining {
     explicit TinyTraining(const std::string& folder, int threads = 1)
         : model(write_tiny_model(fresh_folder(folder)), threads),
-          layout(make_lora_layout(model.config(), {.r = 3, .target_modules = {"all-linear"}})),
+          layout(make_lora_layout(model.config(),
+                                  {.r = 3, .alpha = 6, .target_modules = {"all-linear"}})),
           decoder(model.config(), model.weights, layout, *model.backend) {}
 
     TrainOutcome train(const LocalConfig& config, const EncodedRecords& records, TrainJob job = {},

@@ -29,8 +29,7 @@ struct Evaluation {
 /// Collective. Records are dealt in blocks of `batch_size` in record order; per-record sums are
 /// gathered and added in record order. `x` empty: the base alone.
 Evaluation evaluate(const Communicator& comm, Decoder& decoder, Backend& backend,
-                    const EncodedRecords& records, std::span<const float> x, double lora_scale,
-                    int batch_size);
+                    const EncodedRecords& records, std::span<const float> x, int batch_size);
 
 /// {"loss", "perplexity", "labelled_tokens", "records", "records_without_label", "by_category"}.
 std::string to_json(const Evaluation& evaluation);

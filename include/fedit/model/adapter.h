@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "fedit/model/model_config.h"
@@ -24,12 +25,19 @@ struct LoraConfig {
     double dropout = 0.05;
     std::vector<std::string> target_modules{"q_proj"};
     bool use_rslora = false;  ///< scale alpha / sqrt(r) (arXiv 2312.03732)
-    double scale() const;
+    /// Instead of target_modules, where not empty: a regular expression of the modules' whole names
+    /// ("model.layers.3.self_attn.q_proj").
+    std::string target_pattern{};
+    /// Ranks and alphas of single modules: regular expressions of their names or the ends of these
+    /// after a dot. The first that matches counts.
+    std::vector<std::pair<std::string, int>> rank_pattern{};
+    std::vector<std::pair<std::string, double>> alpha_pattern{};
+    bool operator==(const LoraConfig&) const = default;
 };
 
 /// Modules "layers.3.self_attn.q_proj", layer by layer, in the order q k v o gate up down; each A,
-/// then B. Throws InputError, listing the linear layers there are, if a target matches none, and
-/// for r < 1.
+/// then B, with its own rank and scale. Throws InputError, listing the linear layers there are, if
+/// a target matches none, and for r < 1.
 Layout make_lora_layout(const ModelConfig& model, const LoraConfig& lora);
 
 /// A Kaiming-uniform with a = sqrt(5), i.e. U(-1/sqrt(in), 1/sqrt(in)); B zero, as PEFT does.

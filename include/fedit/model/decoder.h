@@ -31,7 +31,6 @@ struct PackedBatch {
 struct AdapterSlot {
     const float* x = nullptr;
     float* gradient = nullptr;
-    double scale = 1;
     double dropout = 0;
     std::uint64_t dropout_key = 0;
 };

@@ -19,8 +19,8 @@ struct PeftAdapter {
 };
 
 /// Reads adapter_config.json and adapter_model.safetensors. A PEFT feature that is not honoured
-/// (DoRA, modules_to_save, bias, rank_pattern, ...) is an error that names it; so are missing,
-/// surplus or misshapen tensors and non-finite values. All faults at once.
+/// (DoRA, modules_to_save, bias, layers_to_transform, ...) is an error that names it; so are
+/// missing, surplus or misshapen tensors and non-finite values. All faults at once.
 PeftAdapter read_peft(const std::filesystem::path& folder, const ModelConfig& model);
 
 /// The folder's files, loadable by PEFT as they lie.

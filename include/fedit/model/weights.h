@@ -21,6 +21,7 @@ struct LinearWeight {
 struct LayerWeights {
     const float* attention_norm = nullptr;
     LinearWeight qkv, o;
+    const float *q_norm = nullptr, *k_norm = nullptr;  ///< (head_dim), where the model has them
     const float* mlp_norm = nullptr;
     LinearWeight gate_up, down;
 };
@@ -52,8 +53,8 @@ private:
         std::size_t offset = 0, bytes = 0;
     };
     struct LayerBlocks {
-        Block attention_norm, qkv, qkv_bias, o, o_bias, mlp_norm, gate_up, gate_up_bias, down,
-            down_bias;
+        Block attention_norm, qkv, qkv_bias, q_norm, k_norm, o, o_bias, mlp_norm, gate_up,
+            gate_up_bias, down, down_bias;
     };
     Block reserve(std::size_t bytes);
     void check(std::span<const std::byte> memory) const;

@@ -8,7 +8,7 @@
 
 namespace fedit {
 
-/// What a span is. lora_a, lora_b: factors of delta W = (alpha / r) B A (LoRA, arXiv 2106.09685).
+/// What a span is. lora_a, lora_b: factors of delta W = scale B A (LoRA, arXiv 2106.09685).
 enum class Part : std::uint8_t { lora_a, lora_b };
 
 /// One matrix in the flat vector, row major. A is (r x in), B is (out x r), as PEFT stores them.
@@ -24,6 +24,7 @@ struct Span {
 struct Module {
     std::string name;
     std::vector<Span> spans;
+    double scale = 1;  ///< of the layer's delta W: alpha / r, or what else the adapter asks for
     bool operator==(const Module&) const = default;
 };
 

@@ -24,7 +24,7 @@ struct LocalConfig {
     double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
     double weight_decay = 0;
     double max_grad_norm = 0;  ///< 0: no clipping
-    double lora_scale = 1, lora_dropout = 0;
+    double lora_dropout = 0;
     std::uint64_t seed = 0;
 };
 

@@ -62,6 +62,6 @@ struct EvaluationSums {
 /// same bits as one rank alone. Records without a target cost nothing.
 EvaluationSums evaluate_records(Decoder& decoder, Backend& backend, const EncodedRecords& records,
                                 std::int64_t first, std::int64_t last, std::span<const float> x,
-                                double lora_scale, int batch_size);
+                                int batch_size);
 
 }  // namespace fedit
