@@ -55,6 +55,17 @@ constexpr std::array commands{
             "that holds anything is never overwritten.",
         .example =
             "fedit init --model-config data/model/config.json --seed 1 --output models/tiny"},
+    CommandInfo{
+        .command = Command::export_folder,
+        .summary = "an adapter as a PEFT folder, or merged into its base as a model folder",
+        .usage = "fedit export --adapter PATH --output FOLDER [--merge --model FOLDER] [options]",
+        .description =
+            "Makes a PEFT folder of a checkpoint, or of the newest one of a run's folder. With "
+            "--merge it adds the adapter of a checkpoint, a run or a PEFT folder to the weights of "
+            "--model and writes a whole Hugging Face folder, tokenizer files included. The output "
+            "is there whole or not at all, and an old folder is never overwritten.",
+        .example = "fedit export --adapter runs/first --merge --model models/llama --save-dtype "
+                   "bf16 --output models/tuned"},
     CommandInfo{.command = Command::inspect,
                 .summary = "what a run, checkpoint, model or adapter holds",
                 .usage = "fedit inspect PATH [--output-format json]",
@@ -111,6 +122,8 @@ ExitCode run_command(const Context& context, Command command, const Config& conf
             return run_tokenize(context, config);
         case Command::init:
             return run_init(context, config);
+        case Command::export_folder:
+            return run_export(context, config);
         case Command::inspect:
             return run_inspect(context, config);
         case Command::bench:

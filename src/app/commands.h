@@ -33,6 +33,8 @@ ExitCode run_evaluate(const Context& context, const Config& config);
 ExitCode run_tokenize(const Context& context, const Config& config);
 /// A new model folder with random weights.
 ExitCode run_init(const Context& context, const Config& config);
+/// An adapter as a PEFT folder, or merged into its base.
+ExitCode run_export(const Context& context, const Config& config);
 /// What a run, a file of ours, a model or an adapter is.
 ExitCode run_inspect(const Context& context, const Config& config);
 /// Tokens a second of one client's local training on this machine.

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "app/commands.h"
+#include "app/new_folder.h"
 #include "fedit/core/error.h"
 #include "fedit/core/progress.h"
 #include "fedit/io/json.h"
@@ -13,22 +14,8 @@
 namespace fedit {
 namespace {
 
-namespace fs = std::filesystem;
-
-void refuse_to_overwrite(const fs::path& folder) {
-    std::error_code error;
-    const bool taken = fs::exists(folder, error) &&
-                       (!fs::is_directory(folder, error) || !fs::is_empty(folder, error));
-    if (taken || error) {
-        throw InputError({.what = error ? "cannot look into the output folder: " + error.message()
-                                        : "the output folder holds something already",
-                          .where = fmt::format("--output {}", folder.string()),
-                          .remedy = "name a new folder, or remove this one first"});
-    }
-}
-
 void write_model(const Context& context, const Config& config) {
-    refuse_to_overwrite(config.output);
+    require_new_folder(config.output);
     const std::vector<std::byte> text = read_file(config.model_config);
     const ModelConfig model = parse_model_config(Json::parse(
         {reinterpret_cast<const char*>(text.data()), text.size()}, config.model_config));

@@ -115,12 +115,27 @@ void inspect_run_folder(Sheet& sheet, const fs::path& root) {
     add_run(sheet, RunLog::read(Hdf5Reader(folder.log(), FileKind::run_log)));
 }
 
+template <class Value>
+void add_patterns(Sheet& sheet, const char* name,
+                  const std::vector<std::pair<std::string, Value>>& patterns) {
+    std::vector<std::string> items;
+    for (const auto& [pattern, value] : patterns) {
+        items.push_back(fmt::format("{}: {}", pattern, value));
+    }
+    if (!items.empty()) sheet.fact(name, items);
+}
+
 void inspect_checkpoint(Sheet& sheet, const fs::path& path) {
     const Checkpoint checkpoint = Checkpoint::read(path);
     sheet.fact("next_round", checkpoint.rounds_done);
     sheet.fact("lora_r", static_cast<std::int64_t>(checkpoint.lora.r));
     sheet.fact("lora_alpha", checkpoint.lora.alpha);
     sheet.fact("lora_target_modules", checkpoint.lora.target_modules);
+    if (!checkpoint.lora.target_pattern.empty()) {
+        sheet.fact("lora_target_pattern", checkpoint.lora.target_pattern);
+    }
+    add_patterns(sheet, "lora_rank_pattern", checkpoint.lora.rank_pattern);
+    add_patterns(sheet, "lora_alpha_pattern", checkpoint.lora.alpha_pattern);
     sheet.fact("adapter_modules", static_cast<std::int64_t>(checkpoint.layout.modules.size()));
     sheet.fact("adapter_parameters", checkpoint.layout.size);
     sheet.fact("adapter_norm", norm(checkpoint.x));
@@ -161,6 +176,7 @@ void inspect_model(Sheet& sheet, const fs::path& path) {
     const ModelConfig& config = folder.config();
     sheet.fact("kind", "model");
     sheet.fact("path", path.string());
+    sheet.fact("architecture", std::string(to_string(config.architecture)));
     sheet.fact("parameters", config.parameters());
     sheet.fact("layers", config.layers);
     sheet.fact("hidden_size", config.hidden_size);
@@ -170,6 +186,15 @@ void inspect_model(Sheet& sheet, const fs::path& path) {
     sheet.fact("head_dim", config.head_dim);
     sheet.fact("vocab_size", config.vocab_size);
     sheet.fact("max_positions", config.max_positions);
+    if (!config.windows.empty()) {
+        const auto [least, most] =
+            std::minmax_element(config.windows.begin(), config.windows.end());
+        if (*most > 0) sheet.fact("sliding_window", *most);
+        if (*most > 0 && *least == 0) {
+            sheet.fact("sliding_layers",
+                       config.layers - std::count(config.windows.begin(), config.windows.end(), 0));
+        }
+    }
     sheet.fact("tied_head", config.tied_head ? "true" : "false");
     sheet.fact("sha256", folder.fingerprint());
     if (fs::exists(path / "tokenizer.json")) {

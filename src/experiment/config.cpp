@@ -169,6 +169,20 @@ void check_bench(const Config& config, std::vector<Fault>& faults) {
     }
 }
 
+void check_export(const Config& config, std::vector<Fault>& faults) {
+    if (config.merge && config.model.empty()) {
+        faults.push_back(
+            {.what = "--merge needs the base model",
+             .where = "",
+             .remedy = "give --model FOLDER, the model that the adapter was trained on"});
+    }
+    if (!config.merge && config.save_dtype != "auto") {
+        faults.push_back({.what = "only a merged model has a type to choose; adapters are fp32",
+                          .where = fmt::format("--save-dtype {}", config.save_dtype),
+                          .remedy = "add --merge, or leave --save-dtype out"});
+    }
+}
+
 // ---- ini
 
 std::string ini_value(const Config& config, const Option& option) {
@@ -304,6 +318,7 @@ void check_config(const Config& config, Command command) {
     }
     if (command == Command::train) check_training(config, faults);
     if (command == Command::bench) check_bench(config, faults);
+    if (command == Command::export_folder) check_export(config, faults);
     if (!faults.empty()) throw InputError(std::move(faults));
 }
 

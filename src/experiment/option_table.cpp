@@ -11,6 +11,7 @@ constexpr CommandMask train = mask(Command::train);
 constexpr CommandMask evaluate = mask(Command::evaluate);
 constexpr CommandMask tokenize = mask(Command::tokenize);
 constexpr CommandMask init = mask(Command::init);
+constexpr CommandMask export_folder = mask(Command::export_folder);
 constexpr CommandMask inspect = mask(Command::inspect);
 constexpr CommandMask bench = mask(Command::bench);
 constexpr CommandMask doctor = mask(Command::doctor);
@@ -44,7 +45,8 @@ private:
 void add_input(Table& table) {
     table.begin(OptionGroup::input);
     table
-        .text("model", &Config::model, operational, train | evaluate | bench, "FOLDER",
+        .text("model", &Config::model, operational, train | evaluate | export_folder | bench,
+              "FOLDER",
               "Hugging Face folder of the frozen base model: config.json, safetensors (one file or "
               "shards), tokenizer.json. Its content, not its path, belongs to the run's identity.")
         .required = train | evaluate;
@@ -65,9 +67,12 @@ void add_input(Table& table) {
     table.text("init-adapter", &Config::init_adapter, operational, train, "FOLDER",
                "PEFT folder of the adapter to start from; it sets rank, alpha and targets. Left "
                "out: A is Kaiming-uniform and B zero, so training starts from the base model.");
-    table.text("adapter", &Config::adapter, operational, evaluate, "FOLDER",
-               "PEFT folder of the adapter to evaluate on top of the base, for example "
-               "RUN/adapter. Left out: the base alone.");
+    table
+        .text("adapter", &Config::adapter, operational, evaluate | export_folder, "PATH",
+              "Adapter on top of the base: a PEFT folder, for example RUN/adapter, or a checkpoint "
+              "file of ours; export also takes a run's folder, and its newest checkpoint. "
+              "evaluate without it: the base alone.")
+        .required = export_folder;
     table
         .text("tokenizer", &Config::tokenizer, operational, train | evaluate | tokenize, "FOLDER",
               "Folder with tokenizer.json. Left out: the model's folder.")
@@ -222,10 +227,23 @@ void add_run(Table& table) {
 void add_output(Table& table) {
     table.begin(OptionGroup::output);
     table
-        .text("output", &Config::output, operational, train | init, "FOLDER",
+        .text("output", &Config::output, operational, train | init | export_folder, "FOLDER",
               "Where results go; made if absent. A run writes run.h5, checkpoints, adapters and "
               "config.ini there; a file named stop in it asks the run to save itself and end.")
-        .required = train | init;
+        .required = train | init | export_folder;
+    table.text("token-losses", &Config::token_losses, operational, evaluate, "FILE",
+               "Also write the loss of every labelled token there, in nats, a JSON object "
+               "{\"losses\": [...]} a line for each record: to compare with other programs. A "
+               "record is one pass, on rank 0.");
+    table.flag("merge", &Config::merge, operational, export_folder,
+               "Add the adapter to the weights of --model and write the whole model.");
+    table.text("save-dtype", &Config::save_dtype, operational, export_folder, "NAME",
+               "What a merged model's weights are stored as; auto: each as the base stores it.",
+               {"auto", "fp32", "bf16", "fp16"});
+    table.number("max-shard-size", &Config::max_shard_size, operational, export_folder, "GB", 1e-6,
+                 1e6,
+                 "A merged model's weights go into files of at most this many gigabytes (1e9 "
+                 "bytes); one that is larger gets a file of its own.");
     table.text("output-format", &Config::output_format, operational,
                evaluate | tokenize | inspect | bench | doctor, "FORM",
                "text for people, json for programs.", {"text", "json"});
@@ -302,6 +320,8 @@ std::string_view to_string(Command command) {
             return "tokenize";
         case Command::init:
             return "init";
+        case Command::export_folder:
+            return "export";
         case Command::inspect:
             return "inspect";
         case Command::bench:

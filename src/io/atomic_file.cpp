@@ -154,7 +154,20 @@ void AtomicFile::write(const fs::path& path, std::string_view text) const {
     write(path, std::as_bytes(std::span(text)));
 }
 
-void AtomicFile::write_folder(const fs::path& named, std::span<const Member> members) const {
+void AtomicFile::write_folder(const fs::path& folder, std::span<const Member> members) const {
+    fill_folder(folder, [&](const auto& add) {
+        for (const Member& member : members) add(member.name, member.bytes);
+    });
+}
+
+void AtomicFile::write_folder(const fs::path& folder, std::span<const LazyMember> members) const {
+    fill_folder(folder, [&](const auto& add) {
+        for (const LazyMember& member : members) add(member.name, member.make());
+    });
+}
+
+void AtomicFile::fill_folder(const fs::path& named,
+                             const std::function<void(const AddMember&)>& fill) const {
     const fs::path folder = named.has_filename() ? named : named.parent_path();  // "a/b/" is "a/b"
     reach(WritePoint::start, folder);
     create_synced_folders(folder_of(folder));
@@ -162,17 +175,15 @@ void AtomicFile::write_folder(const fs::path& named, std::span<const Member> mem
         folder, [](const fs::path& name) { return ::mkdir(name.c_str(), 0777) == 0 ? 0 : errno; });
     RemoveUnlessKept leftover(temporary);
     reach(WritePoint::created, folder);
-    std::vector<FileDescriptor> files;
-    for (const Member& member : members) {
-        require_plain_name(member.name, folder);
-        files.push_back(create_file(temporary / member.name));
-        if (!files.back().is_open())
-            throw make_io_error(errno, "create the file", folder / member.name);
-        write_bytes(files.back(), member.bytes, folder / member.name);
-    }
+    std::vector<std::pair<std::string, FileDescriptor>> files;
+    fill([&](const std::string& name, std::span<const std::byte> bytes) {
+        require_plain_name(name, folder);
+        const FileDescriptor& file = files.emplace_back(name, create_file(temporary / name)).second;
+        if (!file.is_open()) throw make_io_error(errno, "create the file", folder / name);
+        write_bytes(file, bytes, folder / name);
+    });
     reach(WritePoint::written, folder);
-    for (std::size_t i = 0; i < files.size(); ++i)
-        sync_and_close(files[i], folder / members[i].name);
+    for (auto& [name, file] : files) sync_and_close(file, folder / name);
     sync_folder(temporary);
     reach(WritePoint::synced, folder);
     const RemoveUnlessKept old_folder(replace_folder(temporary, folder));

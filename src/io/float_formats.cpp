@@ -33,4 +33,22 @@ std::uint16_t float_to_bf16(float value) {
     return static_cast<std::uint16_t>((bits + 0x7FFFU + last_kept) >> 16);
 }
 
+std::uint16_t float_to_f16(float value) {
+    const auto sign =
+        static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(value) >> 16 & 0x8000U);
+    const auto with_sign = [&](std::uint32_t bits) {
+        return static_cast<std::uint16_t>(sign | bits);
+    };
+    if (std::isnan(value)) return with_sign(0x7E00U);
+    const float magnitude = std::abs(value);
+    if (magnitude >= 65520.0F) return with_sign(0x7C00U);  // half way to the next, and above
+    if (magnitude < 0x1p-14F) {
+        // Subnormal: whole multiples of 2^-24. The product is exact; nearbyint rounds to even.
+        return with_sign(static_cast<std::uint32_t>(std::nearbyint(magnitude * 0x1p24F)));
+    }
+    const auto bits = std::bit_cast<std::uint32_t>(magnitude) - (std::uint32_t{127 - 15} << 23);
+    const std::uint32_t last_kept = bits >> 13 & 1U;
+    return with_sign((bits + 0xFFFU + last_kept) >> 13);
+}
+
 }  // namespace fedit

@@ -66,6 +66,11 @@ JsonWriter& JsonWriter::set(std::string_view key, const std::vector<JsonWriter>&
     return *this;
 }
 
+JsonWriter& JsonWriter::set(std::string_view key, const Json& value) {
+    impl_->object[std::string(key)] = Vendor::parse(value.dump());
+    return *this;
+}
+
 JsonWriter& JsonWriter::set_null(std::string_view key) {
     impl_->object[std::string(key)] = nullptr;
     return *this;

@@ -225,6 +225,11 @@ bool HfFolder::has(const std::string& name) const {
     return places_.contains(name);
 }
 
+StoredType HfFolder::type(const std::string& name) const {
+    const Place& place = places_.at(name);
+    return files_[place.file].tensor(place.name).type;
+}
+
 void HfFolder::read(const std::string& name, std::span<float> out) const {
     const auto found = places_.find(name);
     if (found == places_.end()) {

@@ -2,6 +2,7 @@
 #include "model/name_pattern.h"
 
 #include <fmt/core.h>
+#define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
 #include <array>

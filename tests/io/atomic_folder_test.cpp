@@ -31,6 +31,32 @@ TEST(WriteFolder, CreatesAndReplacesAndLeavesNothingElse) {
     EXPECT_EQ(entries_of(parent / "adapters"), (Entries{{"round_1", "folder"}}));
 }
 
+TEST(WriteFolder, MakesOneFileAfterTheOther) {
+    const fs::path parent = test::fresh_folder("lazy");
+    int made = 0;
+    const auto member = [&](const char* name, int turn) {
+        return AtomicFile::LazyMember{name, [&made, turn] {
+                                          EXPECT_EQ(made++, turn);
+                                          return test::to_bytes("x");
+                                      }};
+    };
+    const std::vector<AtomicFile::LazyMember> lazy{member("a", 0), member("b", 1)};
+    AtomicFile().write_folder(parent / "model", lazy);
+    EXPECT_EQ(made, 2);
+    EXPECT_EQ(entries_of(parent / "model"), (Entries{{"a", "x"}, {"b", "x"}}));
+}
+
+TEST(WriteFolder, AFileThatCannotBeMadeLeavesNothing) {
+    const fs::path parent = test::fresh_folder("lazy_failure");
+    const std::vector<AtomicFile::LazyMember> lazy{
+        {"a", [] { return test::to_bytes("x"); }},
+        {"b", []() -> std::vector<std::byte> {
+             throw RunError({.what = "no weights", .where = "b", .remedy = ""});
+         }}};
+    EXPECT_THROW(AtomicFile().write_folder(parent / "model", lazy), RunError);
+    EXPECT_EQ(entries_of(parent), Entries{});
+}
+
 class WriteFolderAt : public testing::TestWithParam<WritePoint> {};
 
 TEST_P(WriteFolderAt, KilledLeavesTheOldFolderOrTheNewWhole) {

@@ -77,5 +77,37 @@ TEST(FloatToBf16, KeepsANanWhosePayloadIsDropped) {
     EXPECT_EQ(float_to_bf16(std::numeric_limits<float>::max()), 0x7F80);
 }
 
+TEST(FloatToHalf, InvertsEveryPattern) {
+    for (std::uint32_t bits = 0; bits <= 0xFFFF; ++bits) {
+        const float value = f16_to_float(static_cast<std::uint16_t>(bits));
+        const std::uint16_t back = float_to_f16(value);
+        if (std::isnan(value)) {
+            ASSERT_TRUE(std::isnan(f16_to_float(back))) << std::hex << bits;
+        } else {
+            ASSERT_EQ(back, bits);
+        }
+    }
+}
+
+TEST(FloatToHalf, TakesTheNearestAndOfTwoTheEven) {
+    // Around every finite pattern: the point half way to the next one, and its two neighbours. The
+    // largest's next would be 2^16, whose pattern is that of infinity.
+    const float infinity = std::numeric_limits<float>::infinity();
+    for (std::uint32_t bits = 0; bits < 0x7C00; ++bits) {
+        const float here = f16_to_float(static_cast<std::uint16_t>(bits));
+        const float next =
+            bits == 0x7BFF ? 65536.0F : f16_to_float(static_cast<std::uint16_t>(bits + 1));
+        const float half = here + (next - here) / 2;
+        const std::uint32_t even = bits + (bits & 1U);
+        ASSERT_EQ(float_to_f16(half), even) << std::hex << bits;
+        ASSERT_EQ(float_to_f16(std::nextafter(half, 0.0F)), bits) << std::hex << bits;
+        ASSERT_EQ(float_to_f16(std::nextafter(half, infinity)), bits + 1) << std::hex << bits;
+        ASSERT_EQ(float_to_f16(-half), even | 0x8000U) << std::hex << bits;
+    }
+    EXPECT_EQ(float_to_f16(infinity), 0x7C00);
+    EXPECT_EQ(float_to_f16(std::numeric_limits<float>::max()), 0x7C00);
+    EXPECT_EQ(float_to_f16(std::numeric_limits<float>::denorm_min()), 0);
+}
+
 }  // namespace
 }  // namespace fedit

@@ -9,6 +9,13 @@
 namespace fedit {
 namespace {
 
+TEST(JsonWriter, CopiesValuesThatWereRead) {
+    const Json read = Json::parse(R"({"b": 1e-05, "a": [1, {"x": null}], "c": "\u00fc"})", "here");
+    JsonWriter json;
+    for (const std::string& key : read.keys()) json.set(key, read[key]);
+    EXPECT_EQ(Json::parse(json.text(), "copy").dump(), read.dump());
+}
+
 TEST(JsonWriter, WritesEveryKindOfValueInOrder) {
     JsonWriter inner;
     inner.set("loss", 0.5);

@@ -59,6 +59,12 @@ struct Config {
     // bench and doctor
     std::int64_t bench_steps = 3;
     bool measure = false;
+    // evaluate
+    std::string token_losses;
+    // export
+    bool merge = false;
+    std::string save_dtype = "auto";
+    double max_shard_size = 5;
 
     bool operator==(const Config&) const = default;
 };
@@ -87,15 +93,16 @@ enum class Command : std::uint16_t {
     init = 8,
     inspect = 16,
     bench = 32,
-    doctor = 64
+    doctor = 64,
+    export_folder = 256
 };
 using CommandMask = std::uint16_t;
 constexpr CommandMask mask(Command command) {
     return static_cast<CommandMask>(command);
 }
-inline constexpr std::array all_commands{Command::train, Command::evaluate, Command::tokenize,
-                                         Command::init,  Command::inspect,  Command::bench,
-                                         Command::doctor};
+inline constexpr std::array all_commands{Command::train, Command::evaluate,      Command::tokenize,
+                                         Command::init,  Command::export_folder, Command::inspect,
+                                         Command::bench, Command::doctor};
 std::string_view to_string(Command command);
 
 using OptionField =

@@ -42,6 +42,14 @@ public:
         std::vector<std::byte> bytes;
     };
     void write_folder(const std::filesystem::path& folder, std::span<const Member> members) const;
+    /// The same for files too large to be in memory together: each is made, written and forgotten
+    /// in turn. What `make` throws leaves `folder` as it was.
+    struct LazyMember {
+        std::string name;
+        std::function<std::vector<std::byte>()> make;
+    };
+    void write_folder(const std::filesystem::path& folder,
+                      std::span<const LazyMember> members) const;
 
     /// Points the symlink `link` to `target` (relative), by rename.
     void point(const std::filesystem::path& link, const std::filesystem::path& target) const;
@@ -51,6 +59,10 @@ public:
     static void remove_leftovers(const std::filesystem::path& folder);
 
 private:
+    using AddMember = std::function<void(const std::string&, std::span<const std::byte>)>;
+    /// The way of write_folder; `fill` calls what it is given for each file.
+    void fill_folder(const std::filesystem::path& folder,
+                     const std::function<void(const AddMember&)>& fill) const;
     void reach(WritePoint point, const std::filesystem::path& path) const;
     WriteHook hook_;
 };

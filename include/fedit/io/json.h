@@ -84,6 +84,7 @@ public:
     JsonWriter& set(std::string_view key, const std::vector<std::int32_t>& values);
     JsonWriter& set(std::string_view key, const JsonWriter& object);
     JsonWriter& set(std::string_view key, const std::vector<JsonWriter>& objects);
+    JsonWriter& set(std::string_view key, const Json& value);
     JsonWriter& set_null(std::string_view key);
 
     std::string text(int indent = -1) const;

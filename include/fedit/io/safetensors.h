@@ -84,7 +84,8 @@ std::vector<std::byte> encode_safetensors(std::span<const TensorToWrite> tensors
 
 float bf16_to_float(std::uint16_t bits);
 float f16_to_float(std::uint16_t bits);
-/// Round to nearest even; NaN stays NaN.
+/// Round to nearest even; NaN stays NaN, and what is beyond the largest becomes an infinity.
 std::uint16_t float_to_bf16(float value);
+std::uint16_t float_to_f16(float value);
 
 }  // namespace fedit

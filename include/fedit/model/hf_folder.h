@@ -38,6 +38,8 @@ public:
     /// Inf.
     void read(const std::string& name, std::span<float> out) const;
     bool has(const std::string& name) const;
+    /// How a tensor is stored; `name` must be among the expected ones.
+    StoredType type(const std::string& name) const;
     /// SHA-256 (hex) of config.json and all weights: part of a run's identity.
     std::string fingerprint() const;
 

@@ -1,0 +1,26 @@
+// experiment/adapter_file.cpp: tells a PEFT folder from a checkpoint.
+#include "fedit/experiment/adapter_file.h"
+
+#include "fedit/core/error.h"
+#include "fedit/experiment/checkpoint.h"
+
+namespace fedit {
+
+PeftAdapter read_adapter(const std::filesystem::path& path, const ModelConfig& model) {
+    if (!std::filesystem::exists(path)) {
+        throw InputError({.what = "there is no adapter",
+                          .where = path.string(),
+                          .remedy = "give a PEFT folder, for example RUN/adapter, or a checkpoint, "
+                                    "RUN/checkpoints/round_000005.h5"});
+    }
+    if (std::filesystem::is_directory(path)) return read_peft(path, model);
+    Checkpoint checkpoint = Checkpoint::read(path);
+    if (checkpoint.layout != make_lora_layout(model, checkpoint.lora)) {
+        throw InputError({.what = "the checkpoint's adapter belongs to a model of another shape",
+                          .where = path.string(),
+                          .remedy = "give the model that the run was started with"});
+    }
+    return {std::move(checkpoint.lora), std::move(checkpoint.layout), std::move(checkpoint.x)};
+}
+
+}  // namespace fedit
