@@ -155,12 +155,14 @@ TEST(Federation, ClientLossesAndAveragedAdaptersAreThoseOfPyTorch) {
             for (std::size_t e = 0; e < x.size(); ++e) sum[e] += n * (double{trained.x[e]} - x[e]);
             weight += n;
         }
-        const std::vector<float> start = x;
         for (std::size_t e = 0; e < x.size(); ++e) {
             x[e] = static_cast<float>(x[e] + sum[e] / weight);
         }
         const std::string prefix = "round" + std::to_string(round) + ".";
-        EXPECT_LE(update_distance(x, fixture_adapter(expected, prefix, adapter.layout), start),
+        // What fp32 lost in earlier rounds is in x too, so all that moved so far is the measure: a
+        // gradient near zero decides the sign of AdamW's first step, and PyTorch's own fp32 run is
+        // as far from the double one.
+        EXPECT_LE(update_distance(x, fixture_adapter(expected, prefix, adapter.layout), adapter.x),
                   adapter_tolerance)
             << prefix;
     }
