@@ -77,8 +77,9 @@ EncodedRecords synthetic_records(const Config& config, std::int64_t vocab_size) 
 
 /// One batch: the records with a target, in order and from the start again until it is full.
 EncodedRecords one_batch(const Config& config, const ModelConfig& model) {
-    const EncodedRecords all = config.data.empty() ? synthetic_records(config, model.vocab_size)
-                                                   : read_encoded(config, model);
+    const EncodedRecords all =
+        config.data.empty() ? synthetic_records(config, model.vocab_size)
+                            : encode(read_record_set(config, Wanted::for_texts), config, model);
     std::vector<std::int64_t> usable;
     for (std::int64_t i = 0; i < all.size(); ++i) {
         if (all.targets[static_cast<std::size_t>(i)] > 0) usable.push_back(i);

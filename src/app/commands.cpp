@@ -28,13 +28,16 @@ constexpr std::array commands{
             "--num-clients 10 --client-fraction 0.5 --rounds 5 --output runs/first"},
     CommandInfo{
         .command = Command::evaluate,
-        .summary = "loss and perplexity on held-out records, by category, of base or adapter",
-        .usage = "[mpirun -n RANKS] fedit evaluate --model FOLDER --data PATH [--adapter FOLDER] "
-                 "[options]",
+        .summary = "loss, accuracy and answers on held-out records, of base and adapters",
+        .usage = "[mpirun -n RANKS] fedit evaluate --model FOLDER --data PATH [--adapter PATH,...] "
+                 "[--generate] [options]",
         .description =
-            "The loss is the sum of cross-entropies over the labelled tokens divided by their "
-            "number; records whose prompt leaves no labelled token are counted apart. The bits are "
-            "the same on any number of ranks.",
+            "By category: the loss (sum of cross-entropies over the labelled tokens divided by "
+            "their number), the share of labelled tokens that have the largest logit, with "
+            "--generate the ROUGE F-measures of answers, and for records with choices how often "
+            "the right choice has the largest log-likelihood as the response (its end token "
+            "included), as a sum and divided by its tokens. Records whose prompt leaves no "
+            "labelled token are counted apart. The bits are the same on any number of ranks.",
         .example = "fedit evaluate --model models/llama --adapter runs/first/adapter --data "
                    "global_test.json --output-format json"},
     CommandInfo{.command = Command::tokenize,
@@ -45,6 +48,21 @@ constexpr std::array commands{
                     "begins at; as json one {\"ids\": [...]} a line.",
                 .example = "echo '\"Hello world\"' | fedit tokenize --tokenizer models/llama "
                            "--input - --output-format json"},
+    CommandInfo{
+        .command = Command::generate,
+        .summary = "answers of the model to prompts, one or many, or in a conversation",
+        .usage = "[mpirun -n RANKS] fedit generate --model FOLDER [--adapter PATH] [--instruction "
+                 "TEXT | --prompt TEXT | --data PATH | --input FILE | --interactive] [options]",
+        .description =
+            "Answers are greedy unless --temperature is above 0. An answer ends with an end token "
+            "(eos_token_id of generation_config.json, else of config.json, and the tokenizer's), "
+            "with a stop string, or with --max-new-tokens. As json it prints one {\"prompt_ids\", "
+            "\"new_ids\", \"text\", \"finish_reason\"} a line, in the order of the prompts; "
+            "finish_reason is stop or length. Random numbers depend on --seed, the record and the "
+            "step alone: the answers are the same on any number of ranks. Sampling settings in "
+            "generation_config.json are not read.",
+        .example = "fedit generate --model models/llama --adapter runs/first/adapter --instruction "
+                   "\"Name three rivers.\""},
     CommandInfo{
         .command = Command::init,
         .summary = "a new model folder with random weights",
@@ -118,6 +136,8 @@ ExitCode run_command(const Context& context, Command command, const Config& conf
             return run_training(context, config);
         case Command::evaluate:
             return run_evaluate(context, config);
+        case Command::generate:
+            return run_generate(context, config);
         case Command::tokenize:
             return run_tokenize(context, config);
         case Command::init:

@@ -27,8 +27,10 @@ const CommandInfo& command_info(Command command);
 /// Runs a command on checked settings. Collective. Returns done or stopped; throws otherwise.
 ExitCode run_command(const Context& context, Command command, const Config& config);
 
-/// Loss and perplexity of held-out records, by category, for base or base + adapter.
+/// Loss, accuracy and answers' ROUGE on held-out records, by category, for base and adapters.
 ExitCode run_evaluate(const Context& context, const Config& config);
+/// Answers to prompts, from the base or from base + adapter.
+ExitCode run_generate(const Context& context, const Config& config);
 /// Token ids of texts, one JSON string a line.
 ExitCode run_tokenize(const Context& context, const Config& config);
 /// A new model folder with random weights.

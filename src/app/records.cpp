@@ -3,24 +3,32 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <optional>
 
 #include "fedit/core/error.h"
 
 namespace fedit {
 
-EncodedRecords read_encoded(const Config& config, const ModelConfig& model) {
-    namespace fs = std::filesystem;
+namespace fs = std::filesystem;
+
+std::optional<Tokenizer> read_tokenizer(const Config& config, Wanted wanted) {
+    const fs::path folder = config.tokenizer.empty() ? config.model : config.tokenizer;
+    const bool there = !config.tokenizer.empty() || fs::exists(folder / "tokenizer.json");
+    if (wanted == Wanted::for_texts || (wanted == Wanted::if_there && !there)) return std::nullopt;
+    return Tokenizer::load(folder);
+}
+
+RecordSet read_record_set(const Config& config, Wanted tokenizer) {
     fs::path path = config.data;
     if (fs::is_directory(path)) path /= "global_test.json";
-    const std::vector<Record> records = read_records(path);
+    std::vector<Record> records = read_records(path);
     const bool tokenised = std::all_of(records.begin(), records.end(),
                                        [](const Record& record) { return record.tokenised(); });
-    std::optional<Tokenizer> tokenizer;
-    if (!tokenised) {
-        tokenizer = Tokenizer::load(config.tokenizer.empty() ? config.model : config.tokenizer);
-    }
-    return encode_records(records, tokenizer ? &*tokenizer : nullptr, prompt_template(config),
+    return {std::move(records), read_tokenizer(config, tokenised ? tokenizer : Wanted::always),
+            prompt_template(config)};
+}
+
+EncodedRecords encode(const RecordSet& set, const Config& config, const ModelConfig& model) {
+    return encode_records(set.records, set.tokenizer ? &*set.tokenizer : nullptr, set.prompt,
                           encode_options(config), model.vocab_size);
 }
 

@@ -10,8 +10,9 @@ PeftAdapter read_adapter(const std::filesystem::path& path, const ModelConfig& m
     if (!std::filesystem::exists(path)) {
         throw InputError({.what = "there is no adapter",
                           .where = path.string(),
-                          .remedy = "give a PEFT folder, for example RUN/adapter, or a checkpoint, "
-                                    "RUN/checkpoints/round_000005.h5"});
+                          .remedy = "give a PEFT folder (adapter_config.json and "
+                                    "adapter_model.safetensors), for example RUN/adapter, or a "
+                                    "checkpoint, RUN/checkpoints/round_000005.h5"});
     }
     if (std::filesystem::is_directory(path)) return read_peft(path, model);
     Checkpoint checkpoint = Checkpoint::read(path);

@@ -7,24 +7,15 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <iomanip>
 #include <optional>
 #include <set>
-#include <sstream>
 
+#include "experiment/trim.h"
 #include "fedit/core/error.h"
 #include "fedit/core/similar.h"
 
 namespace fedit {
 namespace {
-
-constexpr std::string_view blanks = " \t\r";
-
-std::string_view trim(std::string_view text) {
-    const auto begin = text.find_first_not_of(blanks);
-    if (begin == std::string_view::npos) return {};
-    return text.substr(begin, text.find_last_not_of(blanks) - begin + 1);
-}
 
 std::vector<std::string> linear_names() {
     std::vector<std::string> names;
@@ -47,6 +38,9 @@ std::string accepted_values(const Option& option) {
     if (std::holds_alternative<std::string Config::*>(option.field)) {
         return "text without control characters";
     }
+    if (option.min > 0 && option.min < 1e-6) {
+        return fmt::format("a number above 0, up to {}", option.max);
+    }
     return fmt::format("{} from {} to {}", is_integer(option) ? "a whole number" : "a number",
                        option.min, option.max);
 }
@@ -68,8 +62,9 @@ bool is_accepted(const Config& config, const Option& option) {
     }
     if (const auto* text = std::get_if<std::string Config::*>(&option.field)) {
         const std::string& value = config.**text;
-        const bool control = std::any_of(value.begin(), value.end(), [](char c) {
-            return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
+        const bool control = std::any_of(value.begin(), value.end(), [&](char c) {
+            const bool blank = option.lines && (c == '\n' || c == '\r' || c == '\t');
+            return !blank && (static_cast<unsigned char>(c) < 0x20 || c == 0x7f);
         });
         return !control &&
                (option.choices.empty() || std::find(option.choices.begin(), option.choices.end(),
@@ -183,101 +178,48 @@ void check_export(const Config& config, std::vector<Fault>& faults) {
     }
 }
 
-// ---- ini
-
-std::string ini_value(const Config& config, const Option& option) {
-    std::string value = option_value(config, option);
-    if (trim(value) == value && !value.starts_with('"')) return value;
-    std::ostringstream quoted;
-    quoted << std::quoted(value);
-    return quoted.str();
+void check_sampling(const Config& config, std::vector<Fault>& faults) {
+    if (config.temperature > 0 || (config.top_k == 0 && config.top_p == 1)) return;
+    faults.push_back({.what = "greedy answers are not sampled, so nothing is cut from the choice",
+                      .where = fmt::format("--temperature {}, --top-k {}, --top-p {}",
+                                           config.temperature, config.top_k, config.top_p),
+                      .remedy = "give --temperature above 0, or neither --top-k nor --top-p"});
 }
 
-std::optional<std::string> unquote(std::string_view text) {
-    if (!text.starts_with('"')) return std::string(text);
-    std::istringstream in{std::string(text)};
-    std::string value, rest;
-    in >> std::quoted(value);
-    const bool closed = text.size() >= 2 && text.ends_with('"');
-    return closed && !(in >> rest) ? std::optional(value) : std::nullopt;
+void check_evaluation(const Config& config, std::vector<Fault>& faults) {
+    check_sampling(config, faults);
+    if (split_list(config.adapter).empty() && !config.adapter.empty()) {
+        faults.push_back({.what = "no adapter is named",
+                          .where = fmt::format("--adapter \"{}\"", config.adapter),
+                          .remedy = "give paths by comma, or leave --adapter out"});
+    }
+    if (!config.token_losses.empty() && split_list(config.adapter).size() > 1) {
+        faults.push_back({.what = "the losses of tokens are written for one model",
+                          .where = fmt::format("--token-losses {}, --adapter {}",
+                                               config.token_losses, config.adapter),
+                          .remedy = "name one adapter"});
+    }
 }
 
-Fault unknown_name(std::string_view name, Command command, std::string where) {
-    if (find_option(name) != nullptr) {
-        return {
-            .what = fmt::format("\"{}\" is not an option of fedit {}", name, to_string(command)),
-            .where = std::move(where),
-            .remedy = fmt::format("remove the line; fedit {} --help lists its options",
-                                  to_string(command))};
+void check_generation(const Config& config, std::vector<Fault>& faults) {
+    check_sampling(config, faults);
+    std::vector<std::string_view> sources;
+    if (!config.prompt.empty()) sources.emplace_back("--prompt");
+    if (!config.instruction.empty()) sources.emplace_back("--instruction");
+    if (!config.data.empty()) sources.emplace_back("--data");
+    if (!config.input.empty()) sources.emplace_back("--input");
+    if (config.interactive) sources.emplace_back("--interactive");
+    if (sources.size() > 1) {
+        faults.push_back({.what = "there is more than one source of prompts",
+                          .where = fmt::format("{}", fmt::join(sources, ", ")),
+                          .remedy = "give one of them"});
     }
-    return {.what = fmt::format("there is no option \"{}\"{}", name,
-                                suggestion(name, option_names(command))),
-            .where = std::move(where),
-            .remedy = fmt::format("fedit {} --help lists all options", to_string(command))};
+    if (!config.context.empty() && config.instruction.empty()) {
+        faults.push_back({.what = "a context belongs to an instruction, and there is none",
+                          .where = "--context",
+                          .remedy = "give --instruction TEXT"});
+    }
 }
-
-/// Reads the lines of one ini text into a Config.
-class IniReader {
-public:
-    IniReader(Config& config, Command command, const std::string& source)
-        : config_(config), command_(command), source_(source) {}
-
-    void read(std::string_view text) {
-        std::size_t line = 0;
-        while (!text.empty()) {
-            const std::size_t end = std::min(text.find('\n'), text.size());
-            read_line(trim(text.substr(0, end)), ++line);
-            text.remove_prefix(std::min(end + 1, text.size()));
-        }
-        if (!faults_.empty()) throw InputError(std::move(faults_));
-    }
-
-private:
-    void read_line(std::string_view line, std::size_t number) {
-        if (line.empty() || line.starts_with('#')) return;
-        const std::string where = fmt::format("{}, line {}", source_, number);
-        const std::size_t equals = line.find('=');
-        const std::string_view name = trim(line.substr(0, equals));
-        if (equals == std::string_view::npos || name.empty()) {
-            faults_.push_back({.what = fmt::format("\"{}\" is not a setting", line),
-                               .where = where,
-                               .remedy = "write name = value, the name as on the command line "
-                                         "without dashes; begin comments with #"});
-            return;
-        }
-        const Option* option = find_option(name);
-        if (option == nullptr || !belongs_to(*option, command_)) {
-            faults_.push_back(unknown_name(name, command_, where));
-        } else if (!seen_.insert(name).second) {
-            faults_.push_back({.what = fmt::format("\"{}\" is set twice", name),
-                               .where = where,
-                               .remedy = "remove one of the two lines"});
-        } else {
-            set(*option, trim(line.substr(equals + 1)), where);
-        }
-    }
-
-    void set(const Option& option, std::string_view text, const std::string& where) {
-        const std::optional<std::string> value = unquote(text);
-        if (!value) {
-            faults_.push_back({.what = fmt::format("the quotes of {} do not match", text),
-                               .where = where,
-                               .remedy = "write \"value\", with \\\" for a quote inside"});
-            return;
-        }
-        try {
-            set_option(config_, option, *value, where);
-        } catch (const InputError& error) {
-            faults_.insert(faults_.end(), error.faults().begin(), error.faults().end());
-        }
-    }
-
-    Config& config_;
-    Command command_;
-    const std::string& source_;
-    std::set<std::string_view> seen_;
-    std::vector<Fault> faults_;
-};
 
 }  // namespace
 
@@ -317,28 +259,11 @@ void check_config(const Config& config, Command command) {
         }
     }
     if (command == Command::train) check_training(config, faults);
+    if (command == Command::evaluate) check_evaluation(config, faults);
+    if (command == Command::generate) check_generation(config, faults);
     if (command == Command::bench) check_bench(config, faults);
     if (command == Command::export_folder) check_export(config, faults);
     if (!faults.empty()) throw InputError(std::move(faults));
-}
-
-std::string to_ini(const Config& config, Command command) {
-    std::string text = fmt::format("# Settings of fedit {}; give them back with --config FILE.\n",
-                                   to_string(command));
-    std::optional<OptionGroup> group;
-    for (const Option& option : option_table()) {
-        if (!belongs_to(option, command)) continue;
-        if (group != option.group) text += fmt::format("\n# ---- {}\n", title(option.group));
-        group = option.group;
-        const std::string value = ini_value(config, option);
-        text += fmt::format("# {}\n{} ={}{}\n", option.help, option.name, value.empty() ? "" : " ",
-                            value);
-    }
-    return text;
-}
-
-void apply_ini(Config& config, Command command, std::string_view text, const std::string& source) {
-    IniReader(config, command, source).read(text);
 }
 
 std::vector<std::string> option_names(Command command) {

@@ -15,6 +15,7 @@ constexpr CommandMask export_folder = mask(Command::export_folder);
 constexpr CommandMask inspect = mask(Command::inspect);
 constexpr CommandMask bench = mask(Command::bench);
 constexpr CommandMask doctor = mask(Command::doctor);
+constexpr CommandMask generate = mask(Command::generate);
 
 /// Collects the options of one group after the other.
 class Table {
@@ -45,21 +46,23 @@ private:
 void add_input(Table& table) {
     table.begin(OptionGroup::input);
     table
-        .text("model", &Config::model, operational, train | evaluate | export_folder | bench,
-              "FOLDER",
+        .text("model", &Config::model, operational,
+              train | evaluate | generate | export_folder | bench, "FOLDER",
               "Hugging Face folder of the frozen base model: config.json, safetensors (one file or "
               "shards), tokenizer.json. Its content, not its path, belongs to the run's identity.")
-        .required = train | evaluate;
+        .required = train | evaluate | generate;
     table
         .text("model-config", &Config::model_config, operational, init | bench, "FILE",
               "config.json of a model to make with random weights.")
         .required = init;
     table
-        .text("data", &Config::data, operational, train | evaluate | bench, "PATH",
+        .text("data", &Config::data, operational, train | evaluate | generate | bench, "PATH",
               "Records: a JSON or JSON-lines file, or a folder with local_training_<k>.json and "
               "global_test.json. Keys: instruction, input or context, output or response, "
-              "category; or input_ids with labels (-100: none). evaluate reads a folder's "
-              "global_test.json; bench makes records up when this is left out.")
+              "category; or input_ids with labels (-100: none). evaluate and generate read a "
+              "folder's "
+              "global_test.json; bench makes records up when this is left out. evaluate also ranks "
+              "the choices of records that have choices and answer (an index from 0, or the text).")
         .required = train | evaluate;
     table.text("eval-data", &Config::eval_data, operational, train, "FILE",
                "Held-out records, evaluated every --eval-every rounds. Left out: global_test.json "
@@ -68,18 +71,27 @@ void add_input(Table& table) {
                "PEFT folder of the adapter to start from; it sets rank, alpha and targets. Left "
                "out: A is Kaiming-uniform and B zero, so training starts from the base model.");
     table
-        .text("adapter", &Config::adapter, operational, evaluate | export_folder, "PATH",
+        .text("adapter", &Config::adapter, operational, evaluate | generate | export_folder, "PATH",
               "Adapter on top of the base: a PEFT folder, for example RUN/adapter, or a checkpoint "
               "file of ours; export also takes a run's folder, and its newest checkpoint. "
-              "evaluate without it: the base alone.")
+              "evaluate and generate without it: the base alone. evaluate takes several by comma, "
+              "and the word base for the base alone, and shows them side by side.")
         .required = export_folder;
+    const auto spoken = [&](std::string_view name, std::string Config::*field,
+                            std::string_view help) {
+        table.text(name, field, operational, generate, "TEXT", help).lines = true;
+    };
+    spoken("prompt", &Config::prompt, "A plain prompt, which the model goes on with as it stands.");
+    spoken("instruction", &Config::instruction, "An instruction, which the prompt template wraps.");
+    spoken("context", &Config::context, "What the instruction is about: a record's input.");
     table
-        .text("tokenizer", &Config::tokenizer, operational, train | evaluate | tokenize, "FOLDER",
-              "Folder with tokenizer.json. Left out: the model's folder.")
+        .text("tokenizer", &Config::tokenizer, operational, train | evaluate | generate | tokenize,
+              "FOLDER", "Folder with tokenizer.json. Left out: the model's folder.")
         .required = tokenize;
     table
-        .text("input", &Config::input, operational, tokenize, "FILE",
-              "Texts to tokenize, one JSON string a line; - for standard input.")
+        .text("input", &Config::input, operational, generate | tokenize, "FILE",
+              "Texts to tokenize, or plain prompts, one JSON string a line (a prompt may also be a "
+              "list of token ids); - for standard input.")
         .required = tokenize;
     table
         .text("path", &Config::input, operational, inspect, "PATH",
@@ -165,7 +177,8 @@ void add_adapter(Table& table) {
 
 void add_text(Table& table) {
     table.begin(OptionGroup::text);
-    table.text("prompt-template", &Config::prompt_template, operational, train | evaluate, "FILE",
+    table.text("prompt-template", &Config::prompt_template, operational,
+               train | evaluate | generate, "FILE",
                "Prompt template in Shepherd's JSON form (prompt_input, prompt_no_input, "
                "response_split); its content belongs to the run's identity. Left out: the "
                "program's own.");
@@ -177,17 +190,48 @@ void add_text(Table& table) {
                "Leave out the tokens that the tokenizer's template adds around a text.");
 }
 
+void add_generation(Table& table) {
+    table.begin(OptionGroup::generation);
+    const CommandMask both = evaluate | generate;
+    table.flag("generate", &Config::generate, operational, evaluate,
+               "Also let the model answer each record's prompt, and compare the answers with the "
+               "responses: ROUGE-1, -2, -L and -Lsum without stemming.");
+    table.number("max-new-tokens", &Config::max_new_tokens, operational, both, "N", 1, 1e6,
+                 "Tokens of an answer at most; the model's positions may end it before.");
+    table.number("temperature", &Config::temperature, operational, both, "T", 0, 1e3,
+                 "0: greedy, always the most likely token. Above: sampling, from logits divided by "
+                 "T; 1 is the model's own distribution.");
+    table.number("top-k", &Config::top_k, operational, both, "K", 0, 1e9,
+                 "Sample among the K most likely tokens; 0: all.");
+    table.number("top-p", &Config::top_p, operational, both, "P", 1e-9, 1,
+                 "Sample among the fewest tokens whose probabilities add up to P; 1: all.");
+    table.number("repetition-penalty", &Config::repetition_penalty, operational, both, "X", 1e-3,
+                 1e3,
+                 "Logits of tokens that prompt or answer hold are divided by X, negative ones "
+                 "multiplied; 1: no penalty.");
+    table
+        .text("stop-strings", &Config::stop_strings, operational, both, "TEXT",
+              "A text that ends an answer and is left out of it, or a JSON list of such texts: "
+              "[\"\\n\\n\", \"###\"]. The model's end tokens always end an answer.")
+        .lines = true;
+    table.flag("interactive", &Config::interactive, operational, generate,
+               "Read instructions from standard input, one a line, and answer each as its tokens "
+               "come. This is what happens on a terminal where nothing is asked.");
+    table.flag("plain", &Config::plain, operational, generate,
+               "Take the lines of --interactive as plain prompts, without the template.");
+}
+
 void add_machine(Table& table) {
     table.begin(OptionGroup::machine);
-    table.text("device", &Config::device, identity, train | evaluate | bench, "NAME",
+    table.text("device", &Config::device, identity, train | evaluate | generate | bench, "NAME",
                "Where ranks compute; auto: the best that this build and machine have.",
                {"auto", "cpu", "cuda"});
-    table.text("dtype", &Config::dtype, identity, train | evaluate | bench, "NAME",
+    table.text("dtype", &Config::dtype, identity, train | evaluate | generate | bench, "NAME",
                "Precision of the products with the base model; adapters stay fp32. auto: bf16 "
                "where the device is fast in it, else fp32.",
                {"auto", "fp32", "bf16"});
-    table.number("threads", &Config::threads, identity, train | evaluate | bench | doctor, "N", 0,
-                 4096,
+    table.number("threads", &Config::threads, identity,
+                 train | evaluate | generate | bench | doctor, "N", 0, 4096,
                  "Threads a rank; 0: the cores this rank may use, divided by the ranks of its "
                  "node.");
     table.number("hang-timeout", &Config::hang_timeout, operational, train, "S", 0, 1e9,
@@ -197,16 +241,17 @@ void add_machine(Table& table) {
 
 void add_run(Table& table) {
     table.begin(OptionGroup::run);
-    table.number("seed", &Config::seed, identity, train | init | bench, "N", 0, 9e15,
+    table.number("seed", &Config::seed, identity, train | evaluate | generate | init | bench, "N",
+                 0, 9e15,
                  "Seed of every random stream: partition, sampling, order, dropout, initial "
-                 "values.");
+                 "values; of an answer's tokens, by record and step.");
     table.text("resume", &Config::resume, operational, train, "HOW",
                "auto: go on from the newest intact checkpoint in --output, if there is one. never: "
                "refuse a folder with a run in it. Else a checkpoint file to go on from.");
     table.number("eval-every", &Config::eval_every, operational, train, "N", 0, 1e9,
                  "Evaluate every N rounds and after the last; 0: never.");
-    table.number("eval-batch-size", &Config::eval_batch_size, identity, train | evaluate, "N", 1,
-                 1e6, "Records in one evaluation pass.");
+    table.number("eval-batch-size", &Config::eval_batch_size, identity, train | evaluate | generate,
+                 "N", 1, 1e6, "Records in one evaluation pass, or answered side by side.");
     table.number("checkpoint-every", &Config::checkpoint_every, operational, train, "N", 1, 1e9,
                  "Rounds between checkpoints; a kill costs at most the rounds since the last.");
     table.number("keep-last", &Config::keep_last, operational, train, "N", 0, 1e9,
@@ -245,10 +290,10 @@ void add_output(Table& table) {
                  "A merged model's weights go into files of at most this many gigabytes (1e9 "
                  "bytes); one that is larger gets a file of its own.");
     table.text("output-format", &Config::output_format, operational,
-               evaluate | tokenize | inspect | bench | doctor, "FORM",
+               evaluate | generate | tokenize | inspect | bench | doctor, "FORM",
                "text for people, json for programs.", {"text", "json"});
-    table.text("verbosity", &Config::verbosity, operational, train | evaluate | bench, "LEVEL",
-               "How much is said on standard error.", {"quiet", "normal", "verbose"});
+    table.text("verbosity", &Config::verbosity, operational, train | evaluate | generate | bench,
+               "LEVEL", "How much is said on standard error.", {"quiet", "normal", "verbose"});
     table.text("progress", &Config::progress, operational, train, "STYLE",
                "live: one moving line. plain: a line every 10 s. auto: live on a terminal, else "
                "plain.",
@@ -265,6 +310,7 @@ std::span<const Option> option_table() {
         add_training(table);
         add_adapter(table);
         add_text(table);
+        add_generation(table);
         add_machine(table);
         add_run(table);
         add_output(table);
@@ -300,6 +346,8 @@ std::string_view title(OptionGroup group) {
             return "Adapter";
         case OptionGroup::text:
             return "Text";
+        case OptionGroup::generation:
+            return "Answers";
         case OptionGroup::machine:
             return "Machine";
         case OptionGroup::run:
@@ -316,6 +364,8 @@ std::string_view to_string(Command command) {
             return "train";
         case Command::evaluate:
             return "evaluate";
+        case Command::generate:
+            return "generate";
         case Command::tokenize:
             return "tokenize";
         case Command::init:

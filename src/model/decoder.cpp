@@ -147,6 +147,41 @@ void Decoder::Impl::begin(const PackedBatch& batch, std::span<const AdapterSlot>
     for (const AdapterSlot& slot : slots_) slot_keys_.push_back(slot.dropout_key);
 }
 
+CachedSequences Decoder::Impl::append(const PackedBatch& batch, KvCache& cache,
+                                      std::span<const std::int64_t> which) const {
+    check_batch(batch);
+    if (which.size() + 1 != batch.sequence_begin.size() || batch.target_rows.empty()) {
+        refuse("a batch has no target, or other sequences than cached ones were named",
+               fmt::format("{} targets, {} sequences, {} cached", batch.target_rows.size(),
+                           batch.sequence_begin.size() - 1, which.size()));
+    }
+    CachedSequences cached{cache, {}, {}};
+    for (std::size_t i = 0; i < which.size(); ++i) {
+        const std::int64_t first = batch.sequence_begin[i], last = batch.sequence_begin[i + 1];
+        const std::int64_t before = cache.length(which[i]);
+        for (std::int64_t row = first; row < last; ++row) {
+            const std::int64_t position = batch.positions[static_cast<std::size_t>(row)];
+            if (position == before + row - first) continue;
+            refuse("a position does not follow the cached ones",
+                   fmt::format("position {} of row {}, {} cached", position, row, before));
+        }
+        cache.append(which[i], last - first);
+        cached.begin.push_back(cache.first_row(which[i]));
+        cached.end.push_back(cached.begin.back() + cache.length(which[i]));
+    }
+    return cached;
+}
+
+std::vector<float> Decoder::Impl::head_logits() {
+    const std::int64_t rows = activations.y.rows, vocab = config.vocab_size;
+    std::vector<float> out(static_cast<std::size_t>(rows * vocab));
+    DeviceBuffer buffer(backend, out.size() * sizeof(float));
+    backend.linear(fp32_view(buffer.floats(), rows, vocab), activations.y, weights.head, nullptr,
+                   false);
+    backend.download(std::as_writable_bytes(std::span(out)), buffer.data());
+    return out;
+}
+
 Decoder::Decoder(const ModelConfig& config, const Weights& weights, const Layout& layout,
                  Backend& backend)
     : impl_(std::make_unique<Impl>(config, weights, layout, backend)) {}
@@ -162,11 +197,11 @@ void Decoder::reserve(const PassSize& size, Pass pass) {
 }
 
 void Decoder::evaluate(const PackedBatch& batch, std::span<const AdapterSlot> slots,
-                       std::span<double> loss) {
+                       std::span<double> loss, std::span<std::int32_t> best) {
     impl_->forward(batch, slots, Pass::evaluate);
     if (batch.target_rows.empty()) return;
     impl_->backend.cross_entropy(loss, {}, impl_->activations.y, impl_->weights.head, batch.targets,
-                                 batch.target_weight);
+                                 batch.target_weight, best);
 }
 
 void Decoder::train(const PackedBatch& batch, std::span<const AdapterSlot> slots,
@@ -175,7 +210,7 @@ void Decoder::train(const PackedBatch& batch, std::span<const AdapterSlot> slots
     if (batch.target_rows.empty()) return;
     Activations& a = impl_->activations;
     impl_->backend.cross_entropy(loss, a.dh.row_range(0, a.y.rows), a.y, impl_->weights.head,
-                                 batch.targets, batch.target_weight);
+                                 batch.targets, batch.target_weight, {});
     impl_->backward(batch);
 }
 
@@ -186,14 +221,14 @@ std::vector<float> Decoder::logits(const PackedBatch& batch, std::span<const Ada
     every_row.targets.assign(batch.tokens.size(), 0);
     every_row.target_weight.assign(batch.tokens.size(), 0.0F);
     impl_->forward(every_row, slots, Pass::evaluate);
+    return impl_->head_logits();
+}
 
-    const std::int64_t vocab = impl_->config.vocab_size;
-    std::vector<float> out(batch.tokens.size() * static_cast<std::size_t>(vocab));
-    DeviceBuffer buffer(impl_->backend, out.size() * sizeof(float));
-    impl_->backend.linear(fp32_view(buffer.floats(), batch.rows(), vocab), impl_->activations.y,
-                          impl_->weights.head, nullptr, false);
-    impl_->backend.download(std::as_writable_bytes(std::span(out)), buffer.data());
-    return out;
+std::vector<float> Decoder::extend(const PackedBatch& batch, std::span<const AdapterSlot> slots,
+                                   KvCache& cache, std::span<const std::int64_t> which) {
+    const CachedSequences cached = impl_->append(batch, cache, which);
+    impl_->forward(batch, slots, Pass::evaluate, &cached);
+    return impl_->head_logits();
 }
 
 }  // namespace fedit

@@ -1,11 +1,14 @@
 // model/decoder_forward.cpp: the list of operations from tokens to the head's input.
+#include <numeric>
+
 #include "model/decoder_impl.h"
 
 namespace fedit {
 
 void Decoder::Impl::forward(const PackedBatch& batch, std::span<const AdapterSlot> adapter_slots,
-                            Pass pass) {
+                            Pass pass, const CachedSequences* cached) {
     begin(batch, adapter_slots, pass);
+    cached_ = cached;
     if (batch.target_rows.empty()) return;
     backend.embedding(activations.layers.front().x, weights.embedding, batch.tokens);
     for (std::size_t layer = 0; layer < weights.layers.size(); ++layer) {
@@ -39,12 +42,33 @@ void Decoder::Impl::forward_attention(std::size_t layer, const PackedBatch& batc
         backend.head_rms_norm(k, projected_k, config.kv_heads, w.k_norm, eps);
     }
     rotate(a.qk, batch, Rotation::forward);
-    backend.attention(a.attention, a.lse, q, k, v, attention_shape(layer),
-                      Sequences{batch.sequence_begin});
+    const AttentionKeys keys = attention_keys(k, v, layer, batch);
+    backend.attention(a.attention, a.lse, q, keys.k, keys.v, attention_shape(layer),
+                      keys.sequences);
     if (is_last(layer)) {  // from here on only the rows that predict a target matter
         backend.gather_rows(a.o_input, a.attention, batch.target_rows);
         backend.gather_rows(a.residual, a.x, batch.target_rows);
     }
+}
+
+AttentionKeys Decoder::Impl::attention_keys(TensorView k, TensorView v, std::size_t layer,
+                                            const PackedBatch& batch) {
+    if (cached_ == nullptr) return {k, v, {.begin = batch.sequence_begin}};
+    const TensorView cache = cached_->cache.layer(layer);
+    const TensorView cached_k = cache.columns(0, k.cols), cached_v = cache.columns(k.cols, v.cols);
+    std::vector<std::int64_t> rows(static_cast<std::size_t>(batch.rows()));
+    std::iota(rows.begin(), rows.end(), std::int64_t{0});
+    for (std::size_t i = 0; i < cached_->end.size(); ++i) {
+        const std::int64_t first = batch.sequence_begin[i];
+        const std::int64_t count = batch.sequence_begin[i + 1] - first;
+        const auto own = std::span(rows).subspan(static_cast<std::size_t>(first),
+                                                 static_cast<std::size_t>(count));
+        backend.gather_rows(cached_k.row_range(cached_->end[i] - count, count), k, own);
+        backend.gather_rows(cached_v.row_range(cached_->end[i] - count, count), v, own);
+    }
+    return {cached_k,
+            cached_v,
+            {.begin = batch.sequence_begin, .kv_begin = cached_->begin, .kv_end = cached_->end}};
 }
 
 AttentionShape Decoder::Impl::attention_shape(std::size_t layer) const {

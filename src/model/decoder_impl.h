@@ -20,6 +20,19 @@ struct RowSet {
 /// Which way the rotary position embedding turns.
 enum class Rotation : std::uint8_t { forward, backward };
 
+/// Sequences of a cache that a pass appends to; sequence i of the batch takes the last rows of
+/// [begin[i], end[i]).
+struct CachedSequences {
+    const KvCache& cache;
+    std::vector<std::int64_t> begin, end;
+};
+
+/// Keys and values that a pass attends to.
+struct AttentionKeys {
+    TensorView k, v;
+    Sequences sequences;
+};
+
 /// The four places of a layer where adapters sit, from the bottom.
 enum class Stage : std::uint8_t { qkv, o, gate_up, down };
 inline constexpr std::int64_t stage_count = 4;
@@ -31,8 +44,15 @@ struct Decoder::Impl {
     std::size_t activation_bytes(const PassSize& size, Pass pass) const;
     void reserve(const PassSize& size, Pass pass);
 
-    /// Runs all layers; leaves the normalised target rows in activations.y.
-    void forward(const PackedBatch& batch, std::span<const AdapterSlot> adapter_slots, Pass pass);
+    /// Runs all layers; leaves the normalised target rows in activations.y. `cached`: the sequences
+    /// that the batch goes on with, or null where it holds whole sequences.
+    void forward(const PackedBatch& batch, std::span<const AdapterSlot> adapter_slots, Pass pass,
+                 const CachedSequences* cached = nullptr);
+    /// Makes room for the batch in the cache, and checks that its positions follow.
+    CachedSequences append(const PackedBatch& batch, KvCache& cache,
+                           std::span<const std::int64_t> which) const;
+    /// Logits of the target rows of the last pass, in host memory.
+    std::vector<float> head_logits();
     /// Adds the adapters' gradients, given the gradient of activations.y in activations.dh.
     void backward(const PackedBatch& batch);
 
@@ -56,6 +76,9 @@ private:
     void check_slots(const PackedBatch& batch, Pass pass) const;
 
     void forward_attention(std::size_t layer, const PackedBatch& batch);
+    /// The batch's own keys and values, or the cache's once these are stored there.
+    AttentionKeys attention_keys(TensorView k, TensorView v, std::size_t layer,
+                                 const PackedBatch& batch);
     void forward_mlp(std::size_t layer);
     void backward_mlp(std::size_t layer, TensorView dx);
     void backward_attention(std::size_t layer, const PackedBatch& batch);
@@ -87,6 +110,7 @@ private:
     // Of the current pass.
     std::span<const AdapterSlot> slots_;
     Pass pass_ = Pass::evaluate;
+    const CachedSequences* cached_ = nullptr;
     RowSet all_rows_, top_rows_;
     std::vector<std::int64_t> top_slot_begin_, top_counter_;
     std::vector<std::uint64_t> slot_keys_;

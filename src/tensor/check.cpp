@@ -231,7 +231,7 @@ void embedding(TensorView y, TensorView table, std::span<const std::int32_t> tok
 
 void cross_entropy(std::span<const double> loss, TensorView dx, TensorView x,
                    const PackedWeight& head, std::span<const std::int32_t> targets,
-                   std::span<const float> weight) {
+                   std::span<const float> weight, std::span<const std::int32_t> best) {
     require_matrix("cross_entropy", "x", x);
     require(x.cols == head.in, "cross_entropy", {"x", x}, {"head", head});
     const auto rows = static_cast<std::size_t>(x.rows);
@@ -240,6 +240,9 @@ void cross_entropy(std::span<const double> loss, TensorView dx, TensorView x,
     if (dx.data != nullptr) {
         same_shape("cross_entropy", "x", x, "dx", dx);
         require(weight.size() == rows, "cross_entropy", {"weight", weight.size()}, {"x", x});
+    }
+    if (!best.empty()) {
+        require(best.size() == rows, "cross_entropy", {"best", best.size()}, {"x", x});
     }
     const TensorView vocabulary{nullptr, Dtype::fp32, head.out, head.in, head.in};
     for (const std::int32_t target : targets) {

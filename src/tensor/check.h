@@ -34,7 +34,7 @@ void same_shape(std::string_view operation, std::string_view a_name, TensorView 
 void embedding(TensorView y, TensorView table, std::span<const std::int32_t> tokens);
 void cross_entropy(std::span<const double> loss, TensorView dx, TensorView x,
                    const PackedWeight& head, std::span<const std::int32_t> targets,
-                   std::span<const float> weight);
+                   std::span<const float> weight, std::span<const std::int32_t> best);
 /// `few` has a row for each of `rows`, which are rows of `many`.
 void row_list(std::string_view operation, TensorView few, TensorView many,
               std::span<const std::int64_t> rows);

@@ -77,10 +77,51 @@ private:
         }
         record.instruction = text("instruction").value_or("");
         record.input = either("input", "context");
-        if (!has_any("output", "response")) {
+        if (json_.has("choices")) read_choices(record);
+        if (has_any("output", "response")) {
+            record.response = either("output", "response");
+        } else if (!record.choices.empty()) {
+            record.response = record.choices[record.answer];
+        } else if (!json_.has("choices")) {
             fault("response", "the record has no response", "give response or output");
         }
-        record.response = either("output", "response");
+    }
+
+    void read_choices(Record& record) {
+        const Json list = json_["choices"];
+        bool texts = list.is_array() && list.size() >= 2;
+        for (std::size_t i = 0; texts && i < list.size(); ++i) texts = list[i].is_string();
+        if (!texts) {
+            fault("choices", list.excerpt() + " is no list of at least two texts",
+                  "give the possible responses, or no field choices");
+            return;
+        }
+        std::vector<std::string> choices;
+        for (std::size_t i = 0; i < list.size(); ++i) choices.push_back(list[i].as_string());
+        const std::optional<std::size_t> answer = read_answer(choices);
+        if (!answer) return;
+        record.choices = std::move(choices);
+        record.answer = *answer;
+    }
+
+    std::optional<std::size_t> read_answer(const std::vector<std::string>& choices) {
+        const std::string remedy = fmt::format(
+            "give the right choice's index, from 0 to {}, or its text", choices.size() - 1);
+        if (!json_.has("answer")) {
+            fault("answer", "the record has choices, but no answer", remedy);
+            return std::nullopt;
+        }
+        const Json answer = json_["answer"];
+        std::size_t index = choices.size();
+        if (answer.is_integer() && answer.as_int() >= 0) {
+            index = static_cast<std::size_t>(answer.as_int());
+        } else if (answer.is_string()) {
+            const auto found = std::find(choices.begin(), choices.end(), answer.as_string());
+            index = static_cast<std::size_t>(found - choices.begin());
+        }
+        if (index < choices.size()) return index;
+        fault("answer", answer.excerpt() + " is none of the choices", remedy);
+        return std::nullopt;
     }
 
     // The integers of an array, each in [0, max_token] or `also`; nothing, and a fault, otherwise.

@@ -1,4 +1,4 @@
-// train/evaluate.cpp: losses of records, in fixed batches.
+// train/evaluate.cpp: losses and hits of records, in fixed batches.
 #include <algorithm>
 
 #include "fedit/train/batch.h"
@@ -8,13 +8,16 @@ namespace fedit {
 
 namespace {
 
-/// Adds each target's loss to the record whose sequence holds its row.
+/// Adds each target's loss and hit to the record whose sequence holds its row.
 void add_by_sequence(const PackedBatch& batch, std::span<const std::int64_t> which,
-                     std::int64_t first, std::span<const double> loss, EvaluationSums& sums) {
+                     std::int64_t first, std::span<const double> loss,
+                     std::span<const std::int32_t> best, EvaluationSums& sums) {
     std::size_t sequence = 0;
     for (std::size_t i = 0; i < loss.size(); ++i) {
         while (batch.target_rows[i] >= batch.sequence_begin[sequence + 1]) ++sequence;
-        sums.loss[static_cast<std::size_t>(which[sequence] - first)] += loss[i];
+        const auto record = static_cast<std::size_t>(which[sequence] - first);
+        sums.loss[record] += loss[i];
+        sums.hits[record] += best[i] == batch.targets[i] ? 1 : 0;
     }
 }
 
@@ -25,6 +28,7 @@ EvaluationSums evaluate_records(Decoder& decoder, Backend& backend, const Encode
                                 int batch_size) {
     EvaluationSums sums;
     sums.loss.assign(static_cast<std::size_t>(last - first), 0.0);
+    sums.hits.assign(sums.loss.size(), 0);
     sums.targets.assign(records.targets.begin() + first, records.targets.begin() + last);
 
     DeviceBuffer adapter;
@@ -35,6 +39,7 @@ EvaluationSums evaluate_records(Decoder& decoder, Backend& backend, const Encode
         slots.push_back({.x = adapter.floats()});
     }
     std::vector<double> loss;
+    std::vector<std::int32_t> best;
     for (std::int64_t begin = first; begin < last;) {
         const std::int64_t end = std::min(last, (begin / batch_size + 1) * batch_size);
         std::vector<std::int64_t> which;
@@ -43,8 +48,9 @@ EvaluationSums evaluate_records(Decoder& decoder, Backend& backend, const Encode
         }
         const PackedBatch batch = pack(records, which, 0, 1);
         loss.resize(batch.targets.size());
-        decoder.evaluate(batch, slots, loss);
-        add_by_sequence(batch, which, first, loss, sums);
+        best.resize(batch.targets.size());
+        decoder.evaluate(batch, slots, loss, best);
+        add_by_sequence(batch, which, first, loss, best, sums);
         begin = end;
     }
     return sums;

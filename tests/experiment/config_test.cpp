@@ -97,7 +97,7 @@ INSTANTIATE_TEST_SUITE_P(Values, BadValues,
                                          BadValue{"lora-r", "99999999999999999999",
                                                   "a whole number"},
                                          BadValue{"cutoff-len", "0", "from 1 to"},
-                                         BadValue{"client-fraction", "0", "a number from"},
+                                         BadValue{"client-fraction", "0", "a number above 0"},
                                          BadValue{"client-fraction", "1.5", "to 1"},
                                          BadValue{"lora-dropout", "1", "to 0.999"},
                                          BadValue{"learning-rate", "nan", "a number from 0"},
@@ -178,6 +178,19 @@ TEST(Ini, RoundTripsEveryOption) {
     EXPECT_EQ(back, config);
 }
 
+TEST(Ini, RoundTripsLineBreaksInWhatIsAsked) {
+    Config config;
+    config.model = "m", config.prompt = "a\nb\t\"c\" \\n \r", config.stop_strings = "\n\n";
+    const std::string text = to_ini(config, Command::generate);
+    EXPECT_TRUE(says(text, {R"(prompt = "a\nb\t\"c\" \\n \r")", R"(stop-strings = "\n\n")"}));
+    Config back;
+    apply_ini(back, Command::generate, text, "config.ini");
+    EXPECT_EQ(back, config);
+    EXPECT_TRUE(
+        says(fault([&] { apply_ini(back, Command::generate, R"(prompt = "\x")", "x.ini"); }),
+             {"quotes of \"\\x\" do not match", "x.ini, line 1"}));
+}
+
 TEST(Ini, HasTheOptionsOfTheCommandWithTheirHelp) {
     const std::string text = to_ini({}, Command::init);
     EXPECT_TRUE(
@@ -207,6 +220,34 @@ TEST(Ini, TellsAllFaultyLinesAtOnce) {
                       "\"model-config\" is not an option of fedit train", "x.ini, line 5",
                       "\"many\" is not a value of --rounds", "x.ini, line 6",
                       "quotes of \"open do not match", "x.ini, line 7", "x.ini, line 8"}));
+}
+
+TEST(Checks, OfGenerationNameWhatContradicts) {
+    Config config;
+    config.model = "m", config.prompt = "p", config.data = "d", config.context = "c";
+    config.top_k = 5, config.top_p = 0.5;
+    EXPECT_TRUE(says(fault([&] { check_config(config, Command::generate); }),
+                     {"more than one source of prompts", "--prompt, --data",
+                      "a context belongs to an instruction",
+                      "--temperature 0, --top-k 5, --top-p 0.5", "give --temperature above 0"}));
+    config = {};
+    config.model = "m", config.instruction = "i", config.context = "c";
+    config.temperature = 0.7, config.top_k = 5, config.top_p = 0.5;
+    EXPECT_NO_THROW(check_config(config, Command::generate));
+    config.top_p = 0, config.temperature = -1, config.repetition_penalty = 0;
+    config.max_new_tokens = 0, config.top_k = -1;
+    EXPECT_TRUE(
+        says(fault([&] { check_config(config, Command::generate); }),
+             {"\"0\" is not a value of --top-p", "a number above 0, up to 1",
+              "\"-1\" is not a value of --temperature", "--repetition-penalty",
+              "\"0\" is not a value of --max-new-tokens", "\"-1\" is not a value of --top-k"}));
+}
+
+TEST(Checks, OfEvaluationNameWhatContradicts) {
+    Config config;
+    config.model = "m", config.data = "d", config.adapter = " , ", config.top_p = 0.5;
+    EXPECT_TRUE(says(fault([&] { check_config(config, Command::evaluate); }),
+                     {"no adapter is named", "--top-p 0.5"}));
 }
 
 TEST(Suggestion, NamesWhatIsSpelledAlikeOrContainsTheName) {

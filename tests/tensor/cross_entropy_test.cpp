@@ -21,6 +21,18 @@ protected:
         }
     }
 
+    /// The index of each row's largest logit.
+    std::vector<std::int32_t> largest_logits() const {
+        const Matrix logits = naive::multiply(x_, transpose(head_));
+        std::vector<std::int32_t> best;
+        for (std::int64_t i = 0; i < logits.rows; ++i) {
+            const auto row = logits.values.begin() + i * logits.cols;
+            best.push_back(
+                static_cast<std::int32_t>(std::max_element(row, row + logits.cols) - row));
+        }
+        return best;
+    }
+
     std::unique_ptr<Backend> backend_ = make_cpu_backend(2);
     Matrix x_, head_;
     std::vector<std::int32_t> targets_;
@@ -33,12 +45,14 @@ TEST_P(CrossEntropy, AgreesWithDoubleLoops) {
     const DeviceMatrix x(*backend_, x_, hidden + padding),
         dx(*backend_, Shape{rows, hidden, hidden + padding});
     Matrix loss(rows, 1), loss_only(rows, 1);
-    backend_->cross_entropy(loss.values, dx.view(), x.view(), head.get(), targets_, weight_);
-    backend_->cross_entropy(loss_only.values, {}, x.view(), head.get(), targets_, {});
+    std::vector<std::int32_t> best(targets_.size());
+    backend_->cross_entropy(loss.values, dx.view(), x.view(), head.get(), targets_, weight_, best);
+    backend_->cross_entropy(loss_only.values, {}, x.view(), head.get(), targets_, {}, {});
     const Matrix want = naive::cross_entropy(x_, head_, targets_);
     EXPECT_TRUE(close(loss, want));
     EXPECT_TRUE(close(loss_only, want));
     EXPECT_TRUE(close(dx.values(), naive::cross_entropy_dx(x_, head_, targets_, weight_)));
+    EXPECT_EQ(best, largest_logits());
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, CrossEntropy,
@@ -50,6 +64,19 @@ INSTANTIATE_TEST_SUITE_P(Shapes, CrossEntropy,
                                     std::to_string(c.vocab);
                          });
 
+TEST(CrossEntropyBest, IsTheLowestOfEqualLogits) {
+    const auto backend = make_cpu_backend(1);
+    Matrix x(1, 1, 1), head(4, 1, 2);
+    head(0, 0) = 1;
+    const DeviceWeight weight(*backend, head);
+    const DeviceMatrix device_x(*backend, x);
+    const std::vector<std::int32_t> target{3};
+    std::vector<double> loss(1);
+    std::vector<std::int32_t> best(1);
+    backend->cross_entropy(loss, {}, device_x.view(), weight.get(), target, {}, best);
+    EXPECT_EQ(best, std::vector<std::int32_t>{1});
+}
+
 TEST(CrossEntropyRange, LargeLogitsDoNotOverflow) {
     const auto backend = make_cpu_backend(1);
     Matrix x(1, 1, 1), head(3, 1);
@@ -58,8 +85,10 @@ TEST(CrossEntropyRange, LargeLogitsDoNotOverflow) {
     const DeviceMatrix device_x(*backend, x);
     const std::vector<std::int32_t> target{2};
     std::vector<double> loss(1);
-    backend->cross_entropy(loss, {}, device_x.view(), weight.get(), target, {});
+    std::vector<std::int32_t> best(1);
+    backend->cross_entropy(loss, {}, device_x.view(), weight.get(), target, {}, best);
     EXPECT_NEAR(loss[0], 1000, 1e-3);
+    EXPECT_EQ(best[0], 0);
 }
 
 TEST(CrossEntropyRange, ANanAnywhereInTheLogitsIsSeen) {
@@ -70,8 +99,10 @@ TEST(CrossEntropyRange, ANanAnywhereInTheLogitsIsSeen) {
     const DeviceMatrix device_x(*backend, x);
     const std::vector<std::int32_t> target{2};
     std::vector<double> loss(1);
-    backend->cross_entropy(loss, {}, device_x.view(), weight.get(), target, {});
+    std::vector<std::int32_t> best(1);
+    backend->cross_entropy(loss, {}, device_x.view(), weight.get(), target, {}, best);
     EXPECT_TRUE(std::isnan(loss[0]));
+    EXPECT_EQ(best[0], -1);
 }
 
 }  // namespace

@@ -116,10 +116,15 @@ TEST_F(ShapeErrors, LossRowsAndVectors) {
     const DeviceMatrix x = matrix(2, 3), wide = matrix(2, 5);
     std::vector<double> loss(2);
     const std::vector<std::int32_t> targets{0, 4};
-    expect_error([&] { backend_->cross_entropy(loss, {}, x.view(), head.get(), targets, {}); },
+    expect_error([&] { backend_->cross_entropy(loss, {}, x.view(), head.get(), targets, {}, {}); },
                  {"cross_entropy", "target 4", "head (4 x 3)"});
-    expect_error([&] { backend_->cross_entropy(loss, {}, wide.view(), head.get(), targets, {}); },
-                 {"x (2 x 5)", "head (4 x 3)"});
+    expect_error(
+        [&] { backend_->cross_entropy(loss, {}, wide.view(), head.get(), targets, {}, {}); },
+        {"x (2 x 5)", "head (4 x 3)"});
+    std::vector<std::int32_t> best(1);
+    expect_error(
+        [&] { backend_->cross_entropy(loss, {}, x.view(), head.get(), targets, {}, best); },
+        {"best", "x (2 x 3)"});
     const std::vector<std::int64_t> rows{0, 2};
     expect_error([&] { backend_->gather_rows(x.view(), x.view(), rows); },
                  {"row 2", "all (2 x 3)"});

@@ -47,6 +47,42 @@ TEST(Records, ReadsJsonLinesWithByteOrderMarkBlankLinesAndCarriageReturns) {
     EXPECT_EQ(records[1].instruction, "b");
 }
 
+TEST(Records, ReadsChoicesWithTheAnswersIndexOrText) {
+    const auto records = read_records(record_file(R"(
+        {"instruction": "i", "choices": ["a", "b", "c"], "answer": 2}
+        {"instruction": "i", "choices": ["a", "b"], "answer": "a", "response": "r"}
+        {"instruction": "i", "choices": null, "answer": 7, "response": "r"})"));
+    ASSERT_EQ(records.size(), 3U);
+    EXPECT_EQ(records[0].choices, (std::vector<std::string>{"a", "b", "c"}));
+    EXPECT_EQ(records[0].answer, 2U);
+    EXPECT_EQ(records[0].response, "c");
+    EXPECT_EQ(records[1].answer, 0U);
+    EXPECT_EQ(records[1].response, "r");
+    EXPECT_TRUE(records[2].choices.empty());
+}
+
+TEST(Records, TellsFaultyChoicesAndAnswers) {
+    const std::string message = error_of(R"(
+        {"instruction": "i", "choices": [], "answer": 0}
+        {"instruction": "i", "choices": ["a"], "answer": 0}
+        {"instruction": "i", "choices": ["a", 1], "answer": 0}
+        {"instruction": "i", "choices": "a or b", "answer": 0}
+        {"instruction": "i", "choices": ["a", "b"]}
+        {"instruction": "i", "choices": ["a", "b"], "answer": 2}
+        {"instruction": "i", "choices": ["a", "b"], "answer": -1}
+        {"instruction": "i", "choices": ["a", "b"], "answer": "A"}
+        {"instruction": "i", "choices": ["a", "b"], "answer": 0.5})");
+    test::expect_says(
+        message, {"line 2, field choices", "[] is no list of at least two texts",
+                  "line 3, field choices", "line 4, field choices",
+                  "line 5, field "
+                  "choices",
+                  "line 6, field answer", "choices, but no answer", "line 7, field answer",
+                  "2 is none of the choices", "from 0 to 1, or its text", "line 8, field answer",
+                  "line 9, field answer", "\"A\" is none of the choices", "line 10, field answer"});
+    EXPECT_EQ(message.find("has no response"), std::string::npos);
+}
+
 TEST(Records, ReadsTokenisedRecordsBesideTexts) {
     const auto records = read_records(record_file(R"(
         {"input_ids": [5, 6, 7], "labels": [-100, 6, -100], "category": "c"}

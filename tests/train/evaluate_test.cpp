@@ -1,6 +1,8 @@
 // tests/train/evaluate_test.cpp: losses by record, however the records are split.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "fedit/train/batch.h"
 #include "tests/train/records.h"
 #include "tests/train/tiny_training.h"
@@ -26,10 +28,32 @@ TEST_F(EvaluateTest, PartsSplitAtBatchBoundariesHaveTheBitsOfTheWhole) {
         const EvaluationSums part = evaluate(first, last);
         parts.loss.insert(parts.loss.end(), part.loss.begin(), part.loss.end());
         parts.targets.insert(parts.targets.end(), part.targets.begin(), part.targets.end());
+        parts.hits.insert(parts.hits.end(), part.hits.begin(), part.hits.end());
     }
     EXPECT_EQ(parts.loss, whole.loss);
     EXPECT_EQ(parts.targets, whole.targets);
+    EXPECT_EQ(parts.hits, whole.hits);
     EXPECT_EQ(whole.targets, records_.targets);
+}
+
+TEST_F(EvaluateTest, ATargetWithTheLargestLogitIsAHit) {
+    // Teach some records to be right: their targets become what the model says.
+    const AdapterSlot slot{.x = x_.data()};
+    std::vector<std::int64_t> want(21, 0);
+    for (std::int64_t r = 0; r < 21; ++r) {
+        const PackedBatch batch = pack(records_, {&r, 1}, 0, 1);
+        const std::vector<float> logits = tiny_.decoder.logits(batch, {&slot, 1});
+        for (std::size_t i = 0; i < batch.target_rows.size(); ++i) {
+            const auto row = logits.begin() + batch.target_rows[i] * 50;
+            const auto best = static_cast<std::int32_t>(std::max_element(row, row + 50) - row);
+            if (r % 3 == 0) {
+                records_.labels[static_cast<std::size_t>(
+                    records_.begin[static_cast<std::size_t>(r)] + batch.target_rows[i] + 1)] = best;
+            }
+            want[static_cast<std::size_t>(r)] += r % 3 == 0 || best == batch.targets[i] ? 1 : 0;
+        }
+    }
+    EXPECT_EQ(evaluate(0, 21).hits, want);
 }
 
 TEST_F(EvaluateTest, EachRecordHasItsOwnLossWhoeverSharesItsBatch) {

@@ -24,6 +24,7 @@ struct Config {
     // input
     std::string model, data, eval_data, init_adapter, adapter, prompt_template, tokenizer, input;
     std::string model_config;
+    std::string prompt, instruction, context;
     // federation
     std::int64_t num_clients = 0, rounds = 10;
     double client_fraction = 1;
@@ -44,6 +45,11 @@ struct Config {
     std::int64_t cutoff_len = 512;
     bool train_on_inputs = false;
     bool no_special_tokens = false;
+    // answers
+    std::int64_t max_new_tokens = 256, top_k = 0;
+    double temperature = 0, top_p = 1, repetition_penalty = 1;
+    std::string stop_strings;
+    bool generate = false, interactive = false, plain = false;
     // machine
     std::string device = "auto", dtype = "auto";
     std::int64_t threads = 0;
@@ -79,6 +85,7 @@ enum class OptionGroup : std::uint8_t {
     training,
     adapter,
     text,
+    generation,
     machine,
     run,
     output
@@ -94,15 +101,16 @@ enum class Command : std::uint16_t {
     inspect = 16,
     bench = 32,
     doctor = 64,
+    generate = 128,
     export_folder = 256
 };
 using CommandMask = std::uint16_t;
 constexpr CommandMask mask(Command command) {
     return static_cast<CommandMask>(command);
 }
-inline constexpr std::array all_commands{Command::train, Command::evaluate,      Command::tokenize,
-                                         Command::init,  Command::export_folder, Command::inspect,
-                                         Command::bench, Command::doctor};
+inline constexpr std::array all_commands{
+    Command::train,         Command::evaluate, Command::tokenize, Command::generate, Command::init,
+    Command::export_folder, Command::inspect,  Command::bench,    Command::doctor};
 std::string_view to_string(Command command);
 
 using OptionField =
@@ -120,6 +128,7 @@ struct Option {
     std::vector<std::string_view> choices;  ///< for text options with a closed set
     double min = -1e300, max = 1e300;       ///< for numbers, inclusive
     CommandMask required = 0;               ///< the commands that cannot do without it
+    bool lines = false;                     ///< for texts: line breaks and tabs are welcome
 };
 
 /// All options, in the order of --help.
@@ -138,11 +147,12 @@ void set_option(Config& config, const Option& option, std::string_view text,
 void check_config(const Config& config, Command command);
 
 /// config.ini: "name = value" lines with the option's help as comments, one for each option of the
-/// command; read by --config.
+/// command; read by --config. Line breaks and tabs of a value are written \n, \r, \t in quotes.
 std::string to_ini(const Config& config, Command command);
 /// Sets the "name = value" lines of an ini text. A line that begins with # is a comment; a value in
-/// double quotes keeps its spaces. Throws InputError for lines that are not "name = value",
-/// repeated names, unknown names (with the nearest known one) and bad values, all at once.
+/// double quotes keeps its spaces, and \n, \r, \t, \" and \\ mean there what they do in JSON.
+/// Throws InputError for lines that are not "name = value", repeated names, unknown names (with the
+/// nearest known one) and bad values, all at once.
 void apply_ini(Config& config, Command command, std::string_view text, const std::string& source);
 
 /// The names of a command's options, in the order of --help.

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "fedit/model/adapter.h"
+#include "fedit/model/kv_cache.h"
 #include "fedit/model/weights.h"
 #include "fedit/tensor/backend.h"
 
@@ -54,12 +55,18 @@ public:
     /// Allocates for passes up to this size; larger ones grow it.
     void reserve(const PassSize& size, Pass pass);
 
-    /// loss[i]: cross-entropy of target_rows[i], unweighted. `slots` may be empty: base alone.
+    /// loss[i]: cross-entropy of target_rows[i], unweighted. best[i], unless empty: the token with
+    /// the largest logit there, the lowest of equals. `slots` may be empty: base alone.
     void evaluate(const PackedBatch& batch, std::span<const AdapterSlot> slots,
-                  std::span<double> loss);
+                  std::span<double> loss, std::span<std::int32_t> best = {});
     /// The same with the slots' dropout, and adds sum_i weight_i dloss_i/dadapter to the gradients.
     void train(const PackedBatch& batch, std::span<const AdapterSlot> slots,
                std::span<double> loss);
+    /// Appends the batch's sequence i to sequence which[i] (distinct) of `cache`; its positions go
+    /// on from there. Logits of the target rows (target rows x vocab, host memory). Throws
+    /// ShapeError if a position does not follow or there is no room.
+    std::vector<float> extend(const PackedBatch& batch, std::span<const AdapterSlot> slots,
+                              KvCache& cache, std::span<const std::int64_t> which);
     /// Logits of every row (rows x vocab, host memory): for tests.
     std::vector<float> logits(const PackedBatch& batch, std::span<const AdapterSlot> slots);
 

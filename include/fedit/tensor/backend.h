@@ -156,10 +156,11 @@ public:
                            std::span<const std::int32_t> tokens) = 0;
     /// Next-token cross-entropy of rows x (n x hidden) through the packed head (vocab x hidden), in
     /// chunks of rows: loss[i] = -log softmax(x_i W^T)[target_i]. If dx.data is not null, dx_i =
-    /// weight_i * dloss_i/dx_i (written).
+    /// weight_i * dloss_i/dx_i (written). `best`, if not empty: the largest logit's index in each
+    /// row, the lowest of equals; -1 where one is NaN.
     virtual void cross_entropy(std::span<double> loss, TensorView dx, TensorView x,
                                const PackedWeight& head, std::span<const std::int32_t> targets,
-                               std::span<const float> weight) = 0;
+                               std::span<const float> weight, std::span<std::int32_t> best) = 0;
     /// y[i] = x[rows[i]]; and its transpose, y[rows[i]] += x[i] (rows are distinct).
     virtual void gather_rows(TensorView y, TensorView x, std::span<const std::int64_t> rows) = 0;
     virtual void scatter_add_rows(TensorView y, TensorView x,

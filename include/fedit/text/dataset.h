@@ -17,15 +17,19 @@ namespace fedit {
 struct Record {
     std::string instruction, input, response;
     std::string category;                         ///< empty if the file has none
+    std::vector<std::string> choices;             ///< of a multiple-choice record, else empty
+    std::size_t answer = 0;                       ///< the right one of `choices`
     std::vector<std::int32_t> input_ids, labels;  ///< already tokenised: labels -1 where none
     bool tokenised() const { return !input_ids.empty(); }
 };
 
 /// Records of one JSON array or JSON-lines file (told by content, not by name). Keys: instruction,
 /// input | context, output | response, category; or input_ids and labels (-100: none; at a position
-/// t the label is the token at t itself, the target of position t - 1) or first_label. Throws
-/// InputError with all faulty lines or elements (at most 20 are named, the others counted) at once;
-/// an absent instruction or response is a fault, an empty one is not.
+/// t the label is the token at t itself, the target of position t - 1) or first_label. A record of
+/// texts may have choices (at least two texts) and answer (the right one's index from 0, or its
+/// text), which is then the response where none is given. Throws InputError with all faulty lines
+/// or elements (at most 20 are named, the others counted) at once; an absent instruction or
+/// response is a fault, an empty one is not.
 std::vector<Record> read_records(const std::filesystem::path& path);
 
 /// A folder in Shepherd's layout: local_training_<k>.json for k = 0 .. N-1, global_test.json.

@@ -52,10 +52,11 @@ private:
     LocalConfig config_;
 };
 
-/// Losses of records, in fixed batches by record order.
+/// Losses and hits of records, in fixed batches by record order.
 struct EvaluationSums {
     std::vector<double> loss;           ///< sum of cross-entropies of each record
     std::vector<std::int64_t> targets;  ///< labelled targets of each record
+    std::vector<std::int64_t> hits;  ///< targets that have the largest logit (the lowest of ties)
 };
 /// Evaluates records [first, last) with `x` (empty: base alone), `batch_size` records a pass. A
 /// batch begins at each multiple of `batch_size`: ranks that split the records there compute the

@@ -55,7 +55,7 @@ public:
     void embedding(TensorView y, TensorView table, std::span<const std::int32_t> tokens) override;
     void cross_entropy(std::span<double> loss, TensorView dx, TensorView x,
                        const PackedWeight& head, std::span<const std::int32_t> targets,
-                       std::span<const float> weight) override;
+                       std::span<const float> weight, std::span<std::int32_t> best) override;
     void gather_rows(TensorView y, TensorView x, std::span<const std::int64_t> rows) override;
     void scatter_add_rows(TensorView y, TensorView x, std::span<const std::int64_t> rows) override;
 

@@ -62,6 +62,16 @@ HWY_EXPORT(LossGradientRow);
 
 namespace {
 
+/// The first index of the largest logit, or -1 where one is NaN.
+std::int32_t index_of_max(const float* logits, std::int64_t count) noexcept {
+    std::int64_t best = 0;
+    for (std::int64_t i = 0; i < count; ++i) {
+        if (std::isnan(logits[i])) return -1;
+        if (logits[i] > logits[best]) best = i;
+    }
+    return static_cast<std::int32_t>(best);
+}
+
 /// Logits are held for this many bytes at a time, whatever the number of rows.
 constexpr std::int64_t logits_bytes = 32 << 20;
 
@@ -74,8 +84,8 @@ std::int64_t chunk_rows(std::int64_t vocab) {
 
 void CpuBackend::cross_entropy(std::span<double> loss, TensorView dx, TensorView x,
                                const PackedWeight& head, std::span<const std::int32_t> targets,
-                               std::span<const float> weight) {
-    check::cross_entropy(loss, dx, x, head, targets, weight);
+                               std::span<const float> weight, std::span<std::int32_t> best) {
+    check::cross_entropy(loss, dx, x, head, targets, weight, best);
     if (x.rows == 0) return;
     const std::int64_t chunk = std::min(chunk_rows(head.out), x.rows);
     float* const memory = scratch_.floats(chunk * head.out);
@@ -88,6 +98,7 @@ void CpuBackend::cross_entropy(std::span<double> loss, TensorView dx, TensorView
         parallel_for(threads_, rows, [&](std::int64_t i, int) noexcept {
             const auto t = static_cast<std::size_t>(begin + i);
             double sum = 0;
+            if (!best.empty()) best[t] = index_of_max(logits.row(i), head.out);
             loss[t] = row_loss(logits.row(i), head.out, targets[t], sum);
             if (dx.data == nullptr) return;
             row_gradient(logits.row(i), head.out, targets[t], sum, weight[t]);
