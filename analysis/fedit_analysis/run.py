@@ -29,7 +29,8 @@ _TABLES = {
         "rank", "records", "tokens", "labelled_tokens", "steps", "loss_first", "loss_last",
         "update_norm", "seconds"), numpy.nan)},
     "evaluation": {"round": _KEY, "category": _TEXT_KEY, **dict.fromkeys((
-        "loss", "perplexity", "labelled_tokens", "records", "records_without_label"), numpy.nan)},
+        "loss", "perplexity", "token_accuracy", "labelled_tokens", "records",
+        "records_without_label"), numpy.nan)},
 }
 _STATES = {"done": "finished", "running": "in progress", "stopped": "stopped, to be continued"}
 

@@ -186,6 +186,7 @@ void Experiment::evaluate_state(std::int64_t round, RoundRow& row) {
              .category = score.category,
              .loss = score.loss(),
              .perplexity = score.perplexity(),
+             .token_accuracy = score.token_accuracy(),
              .labelled_tokens = score.labelled_tokens,
              .records = score.records,
              .records_without_label = score.records_without_label});

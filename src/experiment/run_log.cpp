@@ -90,6 +90,8 @@ const std::vector<Column<EvaluationRow>> evaluation_columns{
     {"category", "1", "\"all\" is the whole", &EvaluationRow::category},
     {"loss", "nats", "Mean over labelled targets", &EvaluationRow::loss},
     {"perplexity", "1", "exp(loss)", &EvaluationRow::perplexity},
+    {"token_accuracy", "1", "Share of the labelled targets that have the largest logit",
+     &EvaluationRow::token_accuracy},
     {"labelled_tokens", "tokens", "Targets counted", &EvaluationRow::labelled_tokens},
     {"records", "records", "Held-out records", &EvaluationRow::records},
     {"records_without_label", "records", "Of these, records whose prompt left no target",

@@ -55,6 +55,7 @@ Checkpoint example(std::int64_t rounds_done) {
                        .category = "größe",
                        .loss = 2,
                        .perplexity = 7.4,
+                       .token_accuracy = 0.25,
                        .labelled_tokens = 5,
                        .records = 2,
                        .records_without_label = 1}};
@@ -92,6 +93,7 @@ TEST(Checkpoint, ComesBackAsItWas) {
     EXPECT_EQ(read.log.lives.at(0).world_size, 4);
     EXPECT_EQ(read.log.clients.at(0).update_norm, 0.125);
     EXPECT_EQ(read.log.evaluation.at(0).category, "größe");
+    EXPECT_EQ(read.log.evaluation.at(0).token_accuracy, 0.25);
     EXPECT_EQ(read.log.partition.partition.records, written.log.partition.partition.records);
     EXPECT_EQ(read.log.partition.categories, written.log.partition.categories);
     EXPECT_EQ(read.log.partition.client_category, written.log.partition.client_category);

@@ -46,7 +46,7 @@ struct ClientRow {
 struct EvaluationRow {
     std::int64_t round = 0;
     std::string category;
-    double loss = not_computed, perplexity = not_computed;
+    double loss = not_computed, perplexity = not_computed, token_accuracy = not_computed;
     std::int64_t labelled_tokens = 0, records = 0, records_without_label = 0;
 };
 
