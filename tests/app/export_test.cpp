@@ -98,6 +98,29 @@ TEST_F(Export, AMergedModelEvaluatesAsBaseAndAdapterDo) {
     EXPECT_NEAR(loss(output_.string()), want, 1e-2 * want);
 }
 
+TEST_F(Export, KilledOnTheWayItLeavesNoFolderOrAWholeOne) {
+    const std::vector<std::string> words{
+        "export",  "--output", output_.string(), "--adapter",        run_,
+        "--merge", "--model",  model_,           "--max-shard-size", "1e-5"};
+    ASSERT_EQ(run_fedit(words).code, 0);
+    const auto whole = fs::file_size(output_ / "model.safetensors.index.json");
+    fs::remove_all(output_);
+    for (const char* fault :
+         {"kill:created:1", "lose:written:1", "kill:synced:1", "kill:renamed:1"}) {
+        const Outcome killed = test::run({.arguments = words,
+                                          .environment = {{"FEDIT_TEST_FAULT", fault}},
+                                          .input = "",
+                                          .out = "",
+                                          .program = FEDIT_FAULTY});
+        EXPECT_EQ(killed.code, 128 + 9) << fault << killed.err;
+        const bool arrived = std::string(fault) == "kill:renamed:1";
+        ASSERT_EQ(fs::exists(output_), arrived) << fault;
+        if (!arrived) continue;
+        EXPECT_EQ(fs::file_size(output_ / "model.safetensors.index.json"), whole);
+        EXPECT_EQ(run_fedit({"inspect", output_.string()}).code, 0);
+    }
+}
+
 TEST_F(Export, LossesOfTokensAreWrittenForEachRecord) {
     const fs::path file = folder_ / "losses.jsonl";
     const double mean = loss(model_, {"--token-losses", file.string()});
