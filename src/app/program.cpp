@@ -54,45 +54,42 @@ ExitCode run_options(const Options& options, const std::vector<std::string>& arg
     return run_command(context, options.command, options.config);
 }
 
-/// All ranks read the same command line: an error in it is every rank's, and needs no abort.
 int run_ranks(const Communicator& world, const std::vector<std::string>& arguments,
               const AtomicFile& files, const StopToken& stop) {
     const Environment environment = launch_environment();
     Options options;
-    try {
-        world.together("read the command line", [&] {
-            options = parse_options(arguments);
-            if (!options.text) check_launch(environment, world.size());
-            if (options.text) print_result(world, *options.text);
-        });
-    } catch (const Error& error) {
-        if (world.rank() == 0) print_error(error.what());
-        return to_int(error.exit_code());
-    }
+    world.together("read the command line", [&] {
+        options = parse_options(arguments);
+        if (!options.text) check_launch(environment, world.size());
+        if (options.text) print_result(world, *options.text);
+    });
     if (options.text) return to_int(ExitCode::done);
     return to_int(run_options(options, arguments, world, environment, files, stop));
 }
 
-/// Ends the run with an error: orderly where this process is the whole run, else by abort, since
-/// other ranks may wait for this one.
-int end_with(const MpiSession& mpi, int ranks, ExitCode code, const std::string& message) {
-    if (ranks > 1) mpi.let_root_speak();
+/// Ends the run with an error: orderly where this process is the whole run or all ranks end like
+/// it, else by abort, since other ranks may wait for this one.
+int end_with(const MpiSession& mpi, const Communicator* world, ExitCode code,
+             const std::string& message) {
+    if (world != nullptr && mpi.all_ranks_hold_the_error()) {
+        if (world->rank() == 0) print_error(message);
+        return to_int(code);
+    }
     print_error(message);
-    if (ranks > 1) mpi.abort(to_int(code));
+    if (world == nullptr || world->size() > 1) mpi.abort(to_int(code));
     return to_int(code);
 }
 
 int run_session(const MpiSession& mpi, const std::vector<std::string>& arguments,
                 const AtomicFile& files, const StopToken& stop) {
-    int ranks = 2;  // until known
+    std::optional<Communicator> world;
     try {
-        const Communicator world = Communicator::world(mpi);
-        ranks = world.size();
-        return run_ranks(world, arguments, files, stop);
+        world.emplace(Communicator::world(mpi));
+        return run_ranks(*world, arguments, files, stop);
     } catch (const Error& error) {
-        return end_with(mpi, ranks, error.exit_code(), error.what());
+        return end_with(mpi, world ? &*world : nullptr, error.exit_code(), error.what());
     } catch (const std::exception& error) {
-        return end_with(mpi, ranks, ExitCode::failure,
+        return end_with(mpi, world ? &*world : nullptr, ExitCode::failure,
                         fmt::format("unexpected failure: {}", error.what()));
     }
 }

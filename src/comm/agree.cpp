@@ -74,7 +74,7 @@ void Communicator::agree(std::exception_ptr mine) const {
     Bytes message;
     if (impl_->rank == first) message = pack(*own);
     broadcast(message, first);
-    if (impl_->rank != 0) impl_->state->failure = Failure::agreed;
+    if (impl_->size == impl_->state->world_size) impl_->state->failure = Failure::of_all;
     Report told = unpack(message);
     if (own && own->code == told.code) std::rethrow_exception(mine);
     if (own) told.faults.insert(told.faults.end(), own->faults.begin(), own->faults.end());

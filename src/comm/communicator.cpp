@@ -89,7 +89,9 @@ Communicator& Communicator::operator=(Communicator&&) noexcept = default;
 Communicator Communicator::world(const MpiSession& session) {
     MPI_Comm copy = MPI_COMM_NULL;
     check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &copy), "MPI_Comm_dup");
-    return Communicator(std::make_shared<Impl>(copy, session.state_));
+    Communicator world(std::make_shared<Impl>(copy, session.state_));
+    session.state_->world_size = world.size();
+    return world;
 }
 
 Communicator Communicator::node() const {

@@ -3,9 +3,7 @@
 #include <mpi.h>
 
 #include <array>
-#include <chrono>
 #include <cstdlib>
-#include <thread>
 
 #include "comm/mpi_check.h"
 #include "comm/run_state.h"
@@ -32,8 +30,8 @@ MpiSession::~MpiSession() {
     if (may_release()) MPI_Finalize();
 }
 
-void MpiSession::let_root_speak() const {
-    if (state_->failure == Failure::agreed) std::this_thread::sleep_for(std::chrono::seconds(10));
+bool MpiSession::all_ranks_hold_the_error() const {
+    return state_->failure == Failure::of_all;
 }
 
 void MpiSession::abort(int code) const {

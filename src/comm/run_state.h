@@ -6,16 +6,17 @@
 
 namespace fedit {
 
-/// Who holds the error at hand, and so who is to print it.
+/// Who holds the error at hand.
 enum class Failure {
-    own,    ///< nobody else knows of it: this rank prints it
-    agreed  ///< all ranks hold it, and root prints it
+    own,    ///< this rank, and others for all it knows do not
+    of_all  ///< every rank of the run
 };
 
 struct RunState {
     std::chrono::seconds hang_limit{0};
     std::string phase = "start";
     Failure failure = Failure::own;
+    int world_size = 1;
     std::string shared_folder;  ///< where shared windows lie; empty until somebody asked
 };
 

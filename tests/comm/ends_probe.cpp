@@ -122,12 +122,15 @@ int main(int argc, char** argv) {
     if (end == "outlive") return outlive(argc, argv);
     fedit::MpiSession mpi(argc, argv);
     say_pid();
+    int rank = 0;
     try {
         Communicator comm = Communicator::world(mpi);
+        rank = comm.rank();
         return static_cast<int>(ends.at(end)(comm));
     } catch (const fedit::Error& error) {
-        mpi.let_root_speak();
-        std::cerr << std::string("fedit: error: ") + error.what() + "\n" << std::flush;
+        const bool speaks = !mpi.all_ranks_hold_the_error() || rank == 0;
+        if (speaks) std::cerr << std::string("fedit: error: ") + error.what() + "\n" << std::flush;
+        if (mpi.all_ranks_hold_the_error()) return static_cast<int>(error.exit_code());
         mpi.abort(static_cast<int>(error.exit_code()));
     } catch (const std::exception& error) {
         std::cerr << error.what() << std::endl;

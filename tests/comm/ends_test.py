@@ -54,6 +54,7 @@ class Ends(unittest.TestCase):
         code, err = self.run_probe("agreed_error")
         self.assertEqual(code, 2, err)
         self.assertEqual(err.count("fedit: error: alpha is -1"), 1, err)
+        self.assertNotIn("MPI_ABORT", err)
 
     def test_own_error_after_an_agreed_one_is_printed_by_its_rank(self):
         code, err = self.run_probe("second_error")

@@ -66,7 +66,6 @@ int main(int argc, char** argv) {
         world.set_hang_timeout(std::chrono::seconds(40));  // below the limit that CTest sets
         return run_tests(world);
     } catch (const std::exception& error) {
-        mpi.let_root_speak();
         const auto* test = testing::UnitTest::GetInstance()->current_test_info();
         std::ostringstream text;
         text << "[ threw  ] " << (test == nullptr ? "main" : test->name()) << ": " << error.what()

@@ -31,10 +31,11 @@ public:
     MpiSession(const MpiSession&) = delete;
     MpiSession& operator=(const MpiSession&) = delete;
 
-    /// Call before printing the error that ends the run. If Communicator::agree() threw it, all
-    /// ranks hold it: root returns at once, the others wait ten seconds for root to print and
-    /// abort, so it is printed once. Any other error is this rank's own: returns at once.
-    void let_root_speak() const;
+    /// Who holds the error that ends this run: all ranks, if agree() of the world's communicator
+    /// threw it and no collective was entered since; else perhaps this rank alone, while others
+    /// wait for it. What all hold is printed by root, and all return; what one holds it prints, and
+    /// calls abort().
+    bool all_ranks_hold_the_error() const;
     /// Ends all ranks with `code`; prints nothing; does not return.
     [[noreturn]] void abort(int code) const;
     /// "Open MPI v4.1.4 ..."
