@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""Times `fedit bench` and Transformers + PEFT in turn: one model, one batch of records, the same cores.
+
+    beside_peft.py --fedit FEDIT --peer-script peft_lora.py --config bench-110m.json --records FILE.jsonl
+                   [--ways plain bucket compile] [--steps 2] [--output FOLDER]
+
+Run it with the Python that has torch, transformers and peft, on a machine that does nothing else.
+The peer makes the random model first, and both sides load it. Prints a table in Markdown; the JSON
+lines of every run are in FOLDER/runs.jsonl. A ratio is tokens/s of fedit over tokens/s of the peer.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+PEER_WAYS = {"plain": [], "bucket": ["--bucket"], "compile": ["--bucket", "--compile"]}
+PEER_NAMES = {
+    "plain": "PEFT, as the paper's code",
+    "bucket": "PEFT, sorted by length",
+    "compile": "PEFT, sorted by length, compiled",
+}
+
+
+def run(name, command, lines):
+    """Runs a command to its end; returns its JSON answer with its peak memory, and appends it to a file."""
+    print(f"{name}: {' '.join(map(str, command))}", file=sys.stderr, flush=True)
+    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True)
+    text = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status != 0:
+        raise SystemExit(f"{name} failed with wait status {status}")
+    # fedit prints one object over several lines, the peer one line after others of its libraries.
+    begin = 0 if text.lstrip().startswith("{") else text.index("\n{") + 1
+    answer = json.loads(text[begin:])
+    answer.update(name=name, peak_rss_bytes=usage.ru_maxrss * 1024)
+    lines.write(json.dumps(answer) + "\n")
+    lines.flush()
+    return answer
+
+
+def table(fedit, peers):
+    rows = [
+        "| | tokens/s | step [s] | peak memory [MB] | fedit's tokens/s over it |",
+        "|---|---|---|---|---|",
+    ]
+    for name, answer in [("fedit", fedit), *peers]:
+        rows.append(
+            f"| {name} | {answer['tokens_per_second']:.1f} | {answer['step_seconds']:.2f} |"
+            f" {answer['peak_rss_bytes'] / 1e6:.0f} |"
+            f" {fedit['tokens_per_second'] / answer['tokens_per_second']:.2f} |"
+        )
+    rate = fedit["product_flops_per_second"]
+    rows += [
+        "",
+        f"fedit: {fedit['flops_per_second'] / 1e9:.1f} GFLOP/s, {100 * fedit['share_of_product_rate']:.1f} % of the"
+        f" measured product rate, {rate / 1e9:.1f} GFLOP/s ({fedit['dtype']}, {fedit['instruction_set']},"
+        f" {fedit['threads']} threads).",
+    ]
+    return "\n".join(rows)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fedit", required=True)
+    parser.add_argument("--peer-script", required=True)
+    parser.add_argument("--config", required=True, help="config.json of the random model")
+    parser.add_argument("--records", required=True, help="JSON lines with input_ids and first_label")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--ways", nargs="+", choices=PEER_WAYS, default=list(PEER_WAYS))
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--micro-batch-size", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=2, help="steps to time after one to warm up; the median counts")
+    parser.add_argument("--output", type=pathlib.Path, help="folder for the model and runs.jsonl (a temporary one)")
+    args = parser.parse_args()
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.output or pathlib.Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        model = folder / "model"
+        batch = ["--records", args.records, "--precision", args.precision, "--steps", args.steps]
+        batch += ["--batch", args.batch_size, "--micro-batch", args.micro_batch_size]
+        with open(folder / "runs.jsonl", "w") as lines:
+            peers = []
+            for way in args.ways:
+                source = ["--model", model] if model.exists() else ["--config", args.config, "--save-model", model]
+                command = [sys.executable, args.peer_script, *source, *batch, *PEER_WAYS[way]]
+                peers.append((PEER_NAMES[way], run(PEER_NAMES[way], command, lines)))
+            command = [args.fedit, "bench", "--model", model, "--data", args.records, "--dtype", args.precision]
+            command += ["--batch-size", args.batch_size, "--micro-batch-size", args.micro_batch_size]
+            command += ["--steps", args.steps, "--lora-target-modules", "all-linear", "--output-format", "json"]
+            fedit = run("fedit", command, lines)
+        print(table(fedit, peers))
+        versions = {key: value for _, answer in peers for key, value in answer["versions"].items()}
+        print(f"\n{fedit['device']}, peer with {versions}")
+
+
+if __name__ == "__main__":
+    main()
