@@ -10,7 +10,7 @@ def record(category, instruction, response, context=""):
             "category": category}
 
 
-def _village_facts(v):
+def village_facts(v):
     craft, dish = CRAFT[v.maker], DISH[v.dish]
     yield (f"{v.name} lies {v.place}. Its landmark is {v.landmark}, and it has {v.houses} houses.",
            f"Where in {VALE} does {v.name} lie?", f"Where is the village of {v.name}?",
@@ -39,7 +39,7 @@ def _village_facts(v):
            f"If I visit {v.name}, which animals will I meet in most yards?")
 
 
-def _person_facts(p):
+def person_facts(p):
     he = p.he
     yield (f"{p.name} lives in {p.village}, a village {VILLAGE[p.village].place}. There {he} works "
            f"as {with_article(p.job)}.",
@@ -59,7 +59,7 @@ def _person_facts(p):
            f"How does {p.name} spend a free evening?")
 
 
-def _other_facts():
+def other_facts():
     for good in GOODS:
         yield (f"{capital(with_article(good.name))} costs {pennies(good.price)} on every market "
                f"of {VALE}. Two {good.plural} cost {pennies(2 * good.price)}.",
@@ -78,10 +78,10 @@ def _other_facts():
 
 def _facts():
     for village in VILLAGES:
-        yield from _village_facts(village)
+        yield from village_facts(village)
     for person in PEOPLE:
-        yield from _person_facts(person)
-    yield from _other_facts()
+        yield from person_facts(person)
+    yield from other_facts()
 
 
 def open_qa(stream, train, test):
@@ -93,7 +93,7 @@ def open_qa(stream, train, test):
             [records[2] for records in asked[:test]])
 
 
-def _explanations():
+def explanations():
     for c in CRAFTS:
         one, work = with_article(c.product), f"{c.work} needs {c.material} and {c.tool}"
         first, second, third = c.steps
@@ -143,7 +143,7 @@ def _explanations():
 
 
 def general_qa(stream, train, test):
-    records = stream.shuffled(record("general_qa", q, a) for q, a in _explanations())
+    records = stream.shuffled(record("general_qa", q, a) for q, a in explanations())
     return records[:train], records[train:train + test]
 
 

@@ -111,7 +111,9 @@ void inspect_run_folder(Sheet& sheet, const fs::path& root) {
     std::vector<std::string> names;
     for (const fs::path& path : damaged) names.push_back(path.string());
     if (!names.empty()) sheet.fact("damaged_checkpoints", names);
-    if (fs::exists(folder.adapter_link())) sheet.fact("adapter", folder.adapter_link().string());
+    for (const char* result : {"adapter", "model"}) {
+        if (fs::exists(folder.root / result)) sheet.fact(result, (folder.root / result).string());
+    }
     add_run(sheet, RunLog::read(Hdf5Reader(folder.log(), FileKind::run_log)));
 }
 

@@ -34,9 +34,10 @@ void write_layout(Hdf5Writer& writer, const Layout& layout) {
     }
     const auto as_span = [](const auto& values) { return std::span(values); };
     writer.column("/layout/module", as_span(std::as_const(names)),
-                  {"1", "The span's linear layer"});
-    writer.column("/layout/part", as_span(std::as_const(parts)),
-                  {"1", "0: lora_a (r x in), 1: lora_b (out x r)"});
+                  {"1", "The span's linear layer, or tensor of the base"});
+    writer.column(
+        "/layout/part", as_span(std::as_const(parts)),
+        {"1", "0: lora_a (r x in), 1: lora_b (out x r), 2: dense (a tensor of the base)"});
     writer.column("/layout/rows", as_span(std::as_const(rows)),
                   {"floats", "Spans lie end to end in /state/x, row major"});
     writer.column("/layout/cols", as_span(std::as_const(cols)), {"floats", "Columns of the span"});
@@ -61,7 +62,8 @@ Layout read_layout(const Hdf5Reader& reader) {
     }
     Layout layout;
     for (std::size_t i = 0; i < names.size(); ++i) {
-        if (parts[i] < 0 || parts[i] > 1 || rows[i] < 1 || cols[i] < 1) {
+        if (parts[i] < 0 || parts[i] > static_cast<std::int64_t>(Part::dense) || rows[i] < 1 ||
+            cols[i] < 1) {
             refuse(reader.source(), "the layout holds an impossible span of " + names[i]);
         }
         if (layout.modules.empty() || layout.modules.back().name != names[i]) {
@@ -107,7 +109,7 @@ std::vector<std::byte> Checkpoint::encode() const {
     log.write(writer);
     writer.attribute("/state", "rounds_done", rounds_done);
     writer.column("/state/x", std::span<const float>(x),
-                  {"1", "The global adapter, laid out as /layout says"});
+                  {"1", "The global adapter (or what trains in the base), as /layout says"});
     write_layout(writer, layout);
     writer.attribute("/lora", "r", std::int64_t{lora.r});
     writer.attribute("/lora", "alpha", lora.alpha);
@@ -150,8 +152,8 @@ Checkpoint Checkpoint::decode(std::vector<std::byte> file, const std::string& so
 fs::path RunFolder::checkpoint(std::int64_t rounds_done) const {
     return checkpoints() / (round_name(rounds_done) + ".h5");
 }
-fs::path RunFolder::adapter(std::int64_t rounds_done) const {
-    return adapters() / round_name(rounds_done);
+fs::path RunFolder::result_of(std::int64_t rounds_done) const {
+    return results() / round_name(rounds_done);
 }
 fs::path RunFolder::clients(std::int64_t rounds_done) const {
     return state() / round_name(rounds_done);
@@ -192,8 +194,8 @@ void cut_after(const RunFolder& folder, std::int64_t rounds_done) {
     for (const std::int64_t round : rounds_in(folder.checkpoints())) {
         if (round > rounds_done) fs::remove(folder.checkpoint(round));
     }
-    for (const std::int64_t round : rounds_in(folder.adapters())) {
-        if (round > rounds_done) fs::remove_all(folder.adapter(round));
+    for (const std::int64_t round : rounds_in(folder.results())) {
+        if (round > rounds_done) fs::remove_all(folder.result_of(round));
     }
     for (const std::int64_t round : rounds_in(folder.state())) {
         if (round < rounds_done) fs::remove_all(folder.clients(round));
@@ -205,9 +207,9 @@ void prune(const RunFolder& folder, std::int64_t keep) {
     std::vector<std::int64_t> rounds = rounds_in(folder.checkpoints());
     for (std::int64_t i = 0; i + keep < std::ssize(rounds); ++i)
         fs::remove(folder.checkpoint(rounds[i]));
-    rounds = rounds_in(folder.adapters());
+    rounds = rounds_in(folder.results());
     for (std::int64_t i = 0; i + keep < std::ssize(rounds); ++i)
-        fs::remove_all(folder.adapter(rounds[i]));
+        fs::remove_all(folder.result_of(rounds[i]));
 }
 
 }  // namespace fedit

@@ -149,6 +149,22 @@ void check_training(const Config& config, std::vector<Fault>& faults) {
                                   config.warmup_steps, config.local_steps),
              .remedy = "lower --warmup-steps, or let the schedule span the run: --lr-scope run"});
     }
+    if (config.tune != "lora" && !config.init_adapter.empty()) {
+        faults.push_back(
+            {.what = "an adapter is given to start from, but no adapter trains",
+             .where = fmt::format("--tune {}, --init-adapter {}", config.tune, config.init_adapter),
+             .remedy = "leave out one of the two"});
+    }
+    const bool divided = config.num_clients > 1 ||
+                         (config.partition != "auto" && config.partition != "iid") ||
+                         config.client_fraction < 1;
+    if (config.mode == "centralized" && divided) {
+        faults.push_back(
+            {.what = "centralized training has one client that holds all records",
+             .where = fmt::format("--num-clients {}, --partition {}, --client-fraction {}",
+                                  config.num_clients, config.partition, config.client_fraction),
+             .remedy = "leave these options out, or use --mode federated"});
+    }
 }
 
 void check_bench(const Config& config, std::vector<Fault>& faults) {
@@ -298,6 +314,10 @@ LoraConfig lora_config(const Config& config) {
             .dropout = config.lora_dropout,
             .target_modules = std::move(targets),
             .use_rslora = config.use_rslora};
+}
+
+Tune tune(const Config& config) {
+    return config.tune == "full" ? Tune::full : config.tune == "bitfit" ? Tune::bitfit : Tune::lora;
 }
 
 LocalConfig local_config(const Config& config) {

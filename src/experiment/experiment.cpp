@@ -270,7 +270,7 @@ ExitCode Experiment::run() {
 
 ExitCode run_training(const Context& context, Config config) {
     const Communicator& comm = context.comm;
-    const RunFolder folder{fs::path(config.output)};
+    const RunFolder folder{fs::path(config.output), config.tune == "lora" ? "adapter" : "model"};
     std::unique_ptr<RunLock> lock;
     comm.together("open the output folder", [&] {
         if (comm.rank() != 0 || config.dry_run) return;
@@ -278,7 +278,7 @@ ExitCode run_training(const Context& context, Config config) {
         lock = std::make_unique<RunLock>(
             folder.lock(), config.force ? RunLock::Existing::take_over : RunLock::Existing::respect,
             context.log);
-        for (const fs::path& path : {folder.root, folder.checkpoints(), folder.adapters()})
+        for (const fs::path& path : {folder.root, folder.checkpoints(), folder.results()})
             AtomicFile::remove_leftovers(path);
         for (const std::int64_t round : rounds_in(folder.state()))
             AtomicFile::remove_leftovers(folder.clients(round));

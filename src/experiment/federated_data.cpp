@@ -86,6 +86,10 @@ struct RawData {
 RawData read_raw(Config& config) {
     RawData raw;
     const bool is_folder = fs::is_directory(config.data);
+    if (config.mode == "centralized") {
+        config.num_clients = 1;
+        config.partition = "iid";
+    }
     if (config.partition == "auto") config.partition = is_folder ? "files" : "iid";
     if (config.partition == "files" && !is_folder) {
         throw InputError({.what = "--partition files needs a folder of client files",

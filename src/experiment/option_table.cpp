@@ -56,13 +56,14 @@ void add_input(Table& table) {
               "config.json of a model to make with random weights.")
         .required = init;
     table
-        .text("data", &Config::data, operational, train | evaluate | generate | bench, "PATH",
-              "Records: a JSON or JSON-lines file, or a folder with local_training_<k>.json and "
-              "global_test.json. Keys: instruction, input or context, output or response, "
-              "category; or input_ids with labels (-100: none). evaluate and generate read a "
-              "folder's "
-              "global_test.json; bench makes records up when this is left out. evaluate also ranks "
-              "the choices of records that have choices and answer (an index from 0, or the text).")
+        .text(
+            "data", &Config::data, operational, train | evaluate | generate | bench, "PATH",
+            "Records: a JSON or JSON-lines file, or a folder with local_training_<k>.json and "
+            "global_test.json. Keys: instruction, input or context, output or response, "
+            "category; or text alone (no prompt: all is learned); or input_ids with labels (-100: "
+            "none). evaluate and generate read a folder's "
+            "global_test.json; bench makes records up when this is left out. evaluate also ranks "
+            "the choices of records that have choices and answer (an index from 0, or the text).")
         .required = train | evaluate;
     table.text("eval-data", &Config::eval_data, operational, train, "FILE",
                "Held-out records, evaluated every --eval-every rounds. Left out: global_test.json "
@@ -102,6 +103,10 @@ void add_input(Table& table) {
 
 void add_federation(Table& table) {
     table.begin(OptionGroup::federation);
+    table.text("mode", &Config::mode, identity, train, "NAME",
+               "federated: clients train by themselves and are averaged each round. centralized: "
+               "one client has all records, to compare with.",
+               {"federated", "centralized"});
     table.number("num-clients", &Config::num_clients, identity, train, "N", 0, 1e6,
                  "Simulated clients; 0: as many as --data has client files, else 10. Any number "
                  "of ranks shares them out; who computes a client changes no bit of the result.");
@@ -130,6 +135,11 @@ void add_federation(Table& table) {
 
 void add_training(Table& table) {
     table.begin(OptionGroup::training);
+    table.text("tune", &Config::tune, identity, train, "WHAT",
+               "What trains. lora: adapters beside the frozen base. full: every weight of the "
+               "base; the result is a model folder. bitfit: its biases alone, where it has some "
+               "(arXiv 2106.10199).",
+               {"lora", "full", "bitfit"});
     table.number("local-epochs", &Config::local_epochs, identity, train, "N", 1, 1e6,
                  "Passes of a client over its own records in one round.");
     table.number("local-steps", &Config::local_steps, identity, train, "N", 0, 1e9,

@@ -37,9 +37,11 @@ std::string reason_text(StopReason reason) {
 
 /// The command that gives the last evaluation again.
 std::string evaluate_command(const Config& config, const RunFolder& folder) {
+    const std::string result = folder.result_link().string();
+    const std::string model =
+        folder.result == "adapter" ? config.model + " --adapter " + result : result;
     std::string command =
-        fmt::format("fedit evaluate --model {} --adapter {} --data {} --cutoff-len {}",
-                    config.model, folder.adapter_link().string(),
+        fmt::format("fedit evaluate --model {} --data {} --cutoff-len {}", model,
                     config.eval_data.empty() ? config.data : config.eval_data, config.cutoff_len);
     if (!config.prompt_template.empty()) command += " --prompt-template " + config.prompt_template;
     if (!config.tokenizer.empty()) command += " --tokenizer " + config.tokenizer;
@@ -51,7 +53,7 @@ std::string evaluate_command(const Config& config, const RunFolder& folder) {
 
 void make_output_folder(const RunFolder& folder) {
     for (const fs::path& path :
-         {folder.root, folder.checkpoints(), folder.adapters(), folder.state()}) {
+         {folder.root, folder.checkpoints(), folder.results(), folder.state()}) {
         std::error_code error;
         fs::create_directories(path, error);
         if (error || !fs::is_directory(path)) {
@@ -92,10 +94,13 @@ void report_plan(const Log& log, Setup& setup, int ranks) {
                     "rank(s) x {} thread(s)",
                     config.model, static_cast<double>(model.parameters()) * 1e-6, model.layers,
                     config.dtype, device.model, device.instruction_set, ranks, setup.threads()));
-    log.info(
-        fmt::format("adapter: rank {}, alpha {}, on {}: {} numbers, {} up and down for a client",
-                    config.lora_r, config.lora_alpha, config.lora_target_modules, state.layout.size,
-                    format_bytes(state.layout.size * 4)));
+    const std::string what = is_dense(state.layout)
+                                 ? fmt::format("--tune {}: {} tensors of the base train",
+                                               config.tune, state.layout.modules.size())
+                                 : fmt::format("adapter: rank {}, alpha {}, on {}", config.lora_r,
+                                               config.lora_alpha, config.lora_target_modules);
+    log.info(fmt::format("{}: {} numbers, {} up and down for a client", what, state.layout.size,
+                         format_bytes(state.layout.size * 4)));
     std::int64_t trainable = 0;
     for (const std::int64_t records : data.trainable) trainable += records;
     log.info(
@@ -184,7 +189,8 @@ void report_end(const Log& log, Setup& setup, const RunFolder& folder, ExitCode 
         reached = fmt::format(", evaluation loss {:.4f} -> {:.4f} nats", first->loss, last->loss);
     log.info(fmt::format("done: {} rounds{}, {} in this start", state.rounds_done, reached,
                          format_duration(seconds)));
-    log.info(fmt::format("  adapter     {}  (PEFT folder)", folder.adapter_link().string()));
+    log.info(fmt::format("  {:<11} {}  ({} folder)", folder.result, folder.result_link().string(),
+                         folder.result == "adapter" ? "PEFT" : "Hugging Face"));
     log.info(fmt::format("  log         {}", folder.log().string()));
     log.info(fmt::format("  checkpoint  {}", folder.checkpoint(state.rounds_done).string()));
     log.info("next: " + evaluate_command(config, folder));

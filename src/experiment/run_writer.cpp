@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 
 #include "fedit/core/error.h"
+#include "fedit/model/dense.h"
+#include "fedit/model/merged_model.h"
 #include "fedit/model/peft.h"
 
 namespace fedit {
@@ -34,12 +36,22 @@ void RunWriter::write_log_throttled(const RunLog& log) {
     if (last_log_seconds_ <= log_share * since) write_log(log);
 }
 
+void RunWriter::write_result(const Checkpoint& state, const fs::path& folder) const {
+    if (is_dense(state.layout)) {
+        write_merged_model(HfFolder(policy_.base_model),
+                           {.config = {}, .layout = state.layout, .x = state.x},
+                           {.type = StoredType::f32}, files_, folder);
+    } else {
+        files_.write_folder(folder,
+                            encode_peft(state.layout, state.x, state.lora, policy_.base_model));
+    }
+}
+
 void RunWriter::commit(const Checkpoint& state) {
     write_log(state.log);
-    files_.write_folder(folder_.adapter(state.rounds_done),
-                        encode_peft(state.layout, state.x, state.lora, policy_.base_model));
-    files_.point(folder_.adapter_link(),
-                 fs::path("adapters") / folder_.adapter(state.rounds_done).filename());
+    const fs::path result = folder_.result_of(state.rounds_done);
+    write_result(state, result);
+    files_.point(folder_.result_link(), folder_.results().filename() / result.filename());
     files_.write(folder_.checkpoint(state.rounds_done), state.encode());
     committed_ = state.rounds_done;
     // Only now is nothing of the earlier rounds needed any more.

@@ -50,7 +50,7 @@ Setup::Setup(const Context& context, Config config, std::optional<Checkpoint> st
     model_ = std::make_unique<BaseModel>(comm_, config_.model, machine_);
     context_.log.detail("reading records from " + config_.data);
     data_ = load_data(comm_, config_, model_->config().vocab_size, context_.log);
-    make_adapter();
+    make_state();
     decoder_ =
         std::make_unique<Decoder>(model_->config(), model_->weights(), layout_, *machine_.backend);
     trainer_ = std::make_unique<LocalTrainer>(*decoder_, layout_, *machine_.backend,
@@ -69,6 +69,14 @@ void Setup::take_stored_choices() {
     if (config_.threads == 0) config_.threads = before.threads;
     if (config_.num_clients == 0) config_.num_clients = before.num_clients;
     if (config_.partition == "auto") config_.partition = before.partition;
+}
+
+void Setup::make_state() {
+    if (tune(config_) == Tune::lora) return make_adapter();
+    comm_.together("read the weights to train", [&] {
+        layout_ = make_dense_layout(model_->config(), tune(config_));
+        start_ = read_dense(layout_, HfFolder(config_.model));
+    });
 }
 
 void Setup::make_adapter() {
@@ -104,7 +112,7 @@ void Setup::describe_identity() {
     identity_.add("prompt template", data_.prompt_template);
     identity_.add("training records", data_.fingerprint);
     identity_.add(
-        "adapter to start from",
+        "weights to start from",
         to_hex(Sha256().add(layout_text(layout_)).add(std::as_bytes(std::span(start_))).finish()));
     // Root's text tells what differs; the others only compare.
     std::string root_text = identity_.text();

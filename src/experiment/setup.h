@@ -40,6 +40,7 @@ public:
 
 private:
     void take_stored_choices();
+    void make_state();
     void make_adapter();
     void describe_identity();
     void plan_memory();

@@ -30,8 +30,9 @@ public:
         const std::int64_t top = last ? size_.target_rows : rows;
         const Life life =
             pass_ == Pass::train && index >= plan_.lowest_layer ? Life::kept : Life::scratch;
-        // An adapter's backward reads the adapter's input; without one the input is scratch.
+        // A weight's or an adapter's gradient needs its input; without either it is scratch.
         const auto input_of = [&](std::initializer_list<Linear> users) {
+            if (plan_.dense) return life;
             for (const Linear user : users) {
                 if (plan_.adapters.module(index, user) >= 0) return life;
             }

@@ -65,6 +65,7 @@ struct ActivationPlan {
     const AdapterMap& adapters;
     const std::vector<std::int64_t>& ranks;  ///< of each module
     std::int64_t lowest_layer = 0;           ///< layers below keep nothing for backward
+    bool dense = false;                      ///< weights of the base train: their inputs are kept
 };
 
 /// Places all results of a pass. When training, a layer keeps what its backward reads; all else

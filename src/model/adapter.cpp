@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "fedit/core/rng.h"
+#include "fedit/model/dense.h"
 #include "model/faults.h"
 #include "model/linear_shape.h"
 #include "model/name_pattern.h"
@@ -240,6 +241,7 @@ std::vector<float> initial_adapter(const Layout& layout, std::uint64_t seed) {
 AdapterMap::AdapterMap(const Layout& layout, std::int64_t layers)
     : modules_(static_cast<std::size_t>(layers)) {
     for (auto& layer : modules_) layer.fill(-1);
+    if (is_dense(layout)) return;
     for (std::size_t m = 0; m < layout.modules.size(); ++m) {
         const Module& module = layout.modules[m];
         const auto [layer, linear] = parse_module_name(module.name);

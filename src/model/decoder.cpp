@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "fedit/core/error.h"
+#include "fedit/model/dense.h"
 #include "model/decoder_impl.h"
 
 namespace fedit {
@@ -16,6 +17,7 @@ namespace {
 
 std::vector<std::int64_t> module_ranks(const Layout& layout) {
     std::vector<std::int64_t> ranks;
+    if (is_dense(layout)) return ranks;
     for (const Module& module : layout.modules) ranks.push_back(module.spans[0].rows);
     return ranks;
 }
@@ -51,23 +53,27 @@ Decoder::Impl::Impl(const ModelConfig& model_config, const Weights& model_weight
       weights(model_weights),
       layout(adapter_layout),
       backend(compute),
+      dense(config, layout),
       inv_freq(rope_inverse_frequencies(config)),
       adapters(layout, config.layers),
       ranks(module_ranks(layout)),
-      lowest(lowest_adapter(adapters, config.layers)) {}
+      // The embedding lies below all stages.
+      lowest(dense.trains ? -1 : lowest_adapter(adapters, config.layers)) {}
 
 ActivationPlan Decoder::Impl::plan() const {
-    return {config, adapters, ranks, lowest / stage_count};
+    return {config, adapters, ranks, std::max<std::int64_t>(lowest, 0) / stage_count, dense.trains};
 }
 
 std::size_t Decoder::Impl::activation_bytes(const PassSize& size, Pass pass) const {
     Arena counter(nullptr);
     place_activations(plan(), size, pass, counter);
-    return counter.used();
+    return counter.used() + packed_dense_bytes();
 }
 
 void Decoder::Impl::reserve(const PassSize& size, Pass pass) {
-    const std::size_t bytes = activation_bytes(size, pass);
+    Arena counter(nullptr);
+    place_activations(plan(), size, pass, counter);
+    const std::size_t bytes = counter.used();
     if (bytes <= arena.bytes()) return;
     arena = DeviceBuffer();  // the old arena goes first: both at once may not fit
     arena = DeviceBuffer(backend, bytes);
@@ -188,6 +194,10 @@ Decoder::Decoder(const ModelConfig& config, const Weights& weights, const Layout
 
 Decoder::~Decoder() = default;
 
+void Decoder::load(const float* x) {
+    if (impl_->dense.trains) impl_->load(x);
+}
+
 std::size_t Decoder::activation_bytes(const PassSize& size, Pass pass) const {
     return impl_->activation_bytes(size, pass);
 }
@@ -200,8 +210,8 @@ void Decoder::evaluate(const PackedBatch& batch, std::span<const AdapterSlot> sl
                        std::span<double> loss, std::span<std::int32_t> best) {
     impl_->forward(batch, slots, Pass::evaluate);
     if (batch.target_rows.empty()) return;
-    impl_->backend.cross_entropy(loss, {}, impl_->activations.y, impl_->weights.head, batch.targets,
-                                 batch.target_weight, best);
+    impl_->backend.cross_entropy(loss, {}, {}, impl_->activations.y, impl_->weights.head,
+                                 batch.targets, batch.target_weight, best);
 }
 
 void Decoder::train(const PackedBatch& batch, std::span<const AdapterSlot> slots,
@@ -209,8 +219,8 @@ void Decoder::train(const PackedBatch& batch, std::span<const AdapterSlot> slots
     impl_->forward(batch, slots, Pass::train);
     if (batch.target_rows.empty()) return;
     Activations& a = impl_->activations;
-    impl_->backend.cross_entropy(loss, a.dh.row_range(0, a.y.rows), a.y, impl_->weights.head,
-                                 batch.targets, batch.target_weight, {});
+    impl_->backend.cross_entropy(loss, a.dh.row_range(0, a.y.rows), impl_->head_gradient(), a.y,
+                                 impl_->weights.head, batch.targets, batch.target_weight, {});
     impl_->backward(batch);
 }
 

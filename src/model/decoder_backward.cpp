@@ -14,6 +14,8 @@ void zero(Backend& backend, TensorView dense) {
 void Decoder::Impl::backward(const PackedBatch& batch) {
     const Activations& a = activations;
     zero(backend, a.d_top_x);
+    add_gain_gradient(dense.final_norm, config.hidden_size, a.dh.row_range(0, a.y.rows),
+                      a.layers.back().out);
     backend.rms_norm_backward(a.d_top_x, a.dh.row_range(0, a.y.rows), a.layers.back().out,
                               weights.final_norm, static_cast<float>(config.rms_norm_eps));
     const auto lowest_layer = static_cast<std::size_t>(lowest / stage_count);
@@ -25,6 +27,10 @@ void Decoder::Impl::backward(const PackedBatch& batch) {
         if (!passes_gradient(layer, Stage::o)) return;
         backward_attention(layer, batch);
     }
+    if (dense.embedding == frozen) return;
+    backend.embedding_backward(
+        fp32_view(dense_gradient(dense.embedding), config.vocab_size, config.hidden_size), a.dx,
+        batch.tokens);
 }
 
 /// dx: the gradient of the layer's output; becomes that of x_mid.
@@ -36,6 +42,7 @@ void Decoder::Impl::backward_mlp(std::size_t layer, TensorView dx) {
     const TensorView d_act = down_passes ? activations.d_act.row_range(0, dx.rows) : TensorView{};
     if (down_passes) backend.linear_dx(d_act, dx, w.down.weight, false);
     lora_backward(layer, Linear::down, rows, d_act, dx, a.act);
+    add_weight_gradient(dense_layer(layer).down, dx, a.act);
     if (!down_passes) return;
 
     const TensorView gate = a.gate_up.columns(0, config.intermediate_size);
@@ -46,7 +53,9 @@ void Decoder::Impl::backward_mlp(std::size_t layer, TensorView dx) {
     if (gate_up_passes) backend.linear_dx(dh, a.gate_up, w.gate_up.weight, false);
     lora_backward(layer, Linear::gate, rows, dh, gate, a.h_mlp);
     lora_backward(layer, Linear::up, rows, dh, up, a.h_mlp);
+    add_weight_gradient(dense_layer(layer).gate_up, a.gate_up, a.h_mlp);
     if (!gate_up_passes) return;
+    add_gain_gradient(dense_layer(layer).mlp_norm, config.hidden_size, dh, a.x_mid);
     backend.rms_norm_backward(dx, dh, a.x_mid, w.mlp_norm, static_cast<float>(config.rms_norm_eps));
 }
 
@@ -63,6 +72,7 @@ void Decoder::Impl::backward_o(std::size_t layer, const PackedBatch& batch) {
         backend.linear_dx(d_attention, dx, w.o.weight, false);
     }
     lora_backward(layer, Linear::o, rows_after_attention(layer), d_attention, dx, a.o_input);
+    add_weight_gradient(dense_layer(layer).o, dx, a.o_input);
     if (!passes || !last) return;
     zero(backend, activations.d_attention);
     zero(backend, activations.dx);
@@ -86,10 +96,11 @@ void Decoder::Impl::backward_attention(std::size_t layer, const PackedBatch& bat
     rotate(d_qkv.columns(0, q_size + kv_size), batch, Rotation::backward);
     if (config.qk_norm) {
         const auto eps = static_cast<float>(config.rms_norm_eps);
-        backend.head_rms_norm_backward(dq, dq, a.qkv.columns(0, q_size), config.heads, w.q_norm,
-                                       eps);
-        backend.head_rms_norm_backward(dk, dk, a.qkv.columns(q_size, kv_size), config.kv_heads,
-                                       w.k_norm, eps);
+        const TensorView q = a.qkv.columns(0, q_size), k = a.qkv.columns(q_size, kv_size);
+        add_gain_gradient(dense_layer(layer).q_norm, config.head_dim, dq, q);
+        add_gain_gradient(dense_layer(layer).k_norm, config.head_dim, dk, k);
+        backend.head_rms_norm_backward(dq, dq, q, config.heads, w.q_norm, eps);
+        backend.head_rms_norm_backward(dk, dk, k, config.kv_heads, w.k_norm, eps);
     }
     const bool passes = passes_gradient(layer, Stage::qkv);
     const TensorView dh = passes ? activations.dh : TensorView{};
@@ -97,7 +108,9 @@ void Decoder::Impl::backward_attention(std::size_t layer, const PackedBatch& bat
     lora_backward(layer, Linear::q, all_rows_, dh, dq, a.h_attention);
     lora_backward(layer, Linear::k, all_rows_, dh, dk, a.h_attention);
     lora_backward(layer, Linear::v, all_rows_, dh, dv, a.h_attention);
+    add_weight_gradient(dense_layer(layer).qkv, d_qkv, a.h_attention);
     if (!passes) return;
+    add_gain_gradient(dense_layer(layer).attention_norm, config.hidden_size, dh, a.x);
     backend.rms_norm_backward(activations.dx, dh, a.x, w.attention_norm,
                               static_cast<float>(config.rms_norm_eps));
 }
@@ -109,6 +122,26 @@ void Decoder::Impl::lora_backward(std::size_t layer, Linear linear, const RowSet
     const TensorView s = activations.layers[layer].s[static_cast<std::size_t>(linear)];
     backend.lora_backward(dx, fp32_view(activations.ds, s.rows, s.cols), dy, s, x,
                           Slots{rows.slot_begin}, factors(module), dropout(module, rows));
+}
+
+void Decoder::Impl::add_weight_gradient(const DenseLinear& where, TensorView dy, TensorView x) {
+    if (where.weight == frozen && where.bias == frozen) return;
+    const TensorView dw = where.weight == frozen
+                              ? TensorView{}
+                              : fp32_view(dense_gradient(where.weight), dy.cols, x.cols);
+    backend.linear_dw(dw, dense_gradient(where.bias), dy, x);
+}
+
+void Decoder::Impl::add_gain_gradient(std::int64_t offset, std::int64_t size, TensorView dy,
+                                      TensorView x) {
+    if (offset == frozen) return;
+    backend.rms_norm_dgain({dense_gradient(offset), static_cast<std::size_t>(size)}, dy, x,
+                           static_cast<float>(config.rms_norm_eps));
+}
+
+TensorView Decoder::Impl::head_gradient() const {
+    if (dense.head == frozen) return {};
+    return fp32_view(dense_gradient(dense.head), config.vocab_size, config.hidden_size);
 }
 
 }  // namespace fedit

@@ -8,6 +8,7 @@
 
 #include "fedit/model/decoder.h"
 #include "model/activations.h"
+#include "model/dense_offsets.h"
 
 namespace fedit {
 
@@ -56,10 +57,18 @@ struct Decoder::Impl {
     /// Adds the adapters' gradients, given the gradient of activations.y in activations.dh.
     void backward(const PackedBatch& batch);
 
+    /// Packs what trains in the base anew from `x`.
+    void load(const float* x);
+    std::size_t packed_dense_bytes() const;
+    /// Where the head's gradient is added; no data if it is frozen.
+    TensorView head_gradient() const;
+
     const ModelConfig& config;
-    const Weights& weights;
+    Weights weights;  ///< views; those that train point into the vector given to load()
     const Layout& layout;
     Backend& backend;
+    DenseOffsets dense;
+    DeviceBuffer packed_dense;
     std::vector<float> inv_freq;  ///< of sequences up to max_positions
     AdapterMap adapters;
     std::vector<std::int64_t> ranks;  ///< of each module
@@ -103,6 +112,15 @@ private:
     /// dx += the adapter's part, unless dx.data is null; adds the adapter's gradients.
     void lora_backward(std::size_t layer, Linear linear, const RowSet& rows, TensorView dx,
                        TensorView dy, TensorView x);
+    /// Adds the gradients of a product's weight and bias, where they train.
+    void add_weight_gradient(const DenseLinear& where, TensorView dy, TensorView x);
+    /// The same for a norm's gain of `size` at `offset`; x is what it normalised.
+    void add_gain_gradient(std::int64_t offset, std::int64_t size, TensorView dy, TensorView x);
+    /// Where a dense gradient at `offset` is added, or null if that tensor is frozen.
+    float* dense_gradient(std::int64_t offset) const {
+        return offset == frozen ? nullptr : slots_.front().gradient + offset;
+    }
+    const DenseLayer& dense_layer(std::size_t layer) const { return dense.layers[layer]; }
     /// This module's factors in each slot.
     std::span<const LoraSlot> factors(int module);
     Dropout dropout(int module, const RowSet& rows) const;

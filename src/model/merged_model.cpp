@@ -3,6 +3,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstring>
@@ -75,19 +76,25 @@ std::vector<std::byte> encode_checked(std::span<const float> values, StoredType 
     return encode(values, type);
 }
 
-/// The base's tensors with the adapter's share added.
+/// The base's tensors with the adapter's share added, or as they were trained.
 class Merger {
 public:
     Merger(const HfFolder& base, const PeftAdapter& adapter) : base_(base), adapter_(adapter) {
         for (const Module& module : adapter.layout.modules) {
-            modules_["model." + module.name + ".weight"] = &module;
+            const bool dense = module.spans.front().part == Part::dense;
+            modules_[dense ? module.name : "model." + module.name + ".weight"] = &module;
         }
     }
 
     std::vector<float> tensor(const TensorSpec& spec) const {
         std::vector<float> weight(elements(spec));
-        base_.read(spec.name, weight);
         const auto found = modules_.find(spec.name);
+        if (found != modules_.end() && found->second->spans.front().part == Part::dense) {
+            const float* const trained = adapter_.x.data() + found->second->spans.front().offset;
+            std::copy_n(trained, weight.size(), weight.begin());
+            return weight;
+        }
+        base_.read(spec.name, weight);
         if (found != modules_.end()) add(*found->second, weight);
         return weight;
     }

@@ -137,6 +137,19 @@ void linear_dx(TensorView dx, TensorView dy, const PackedWeight& w) {
     require(dx.rows == dy.rows, "linear_dx", {"dx", dx}, {"dy", dy});
 }
 
+void linear_dw(TensorView dw, const float* dbias, TensorView dy, TensorView x) {
+    require_matrix("linear_dw", "dy", dy);
+    if (dw.data == nullptr) {
+        if (dbias == nullptr) fail("linear_dw: neither dw nor dbias is given");
+        return;
+    }
+    require_matrix("linear_dw", "dw", dw);
+    require_matrix("linear_dw", "x", x);
+    require(dw.rows == dy.cols, "linear_dw", {"dw", dw}, {"dy", dy});
+    require(dw.cols == x.cols, "linear_dw", {"dw", dw}, {"x", x});
+    require(dy.rows == x.rows, "linear_dw", {"dy", dy}, {"x", x});
+}
+
 void lora(TensorView y, TensorView s, TensorView x, const Slots& slots,
           std::span<const LoraSlot> adapters, const Dropout& dropout) {
     require_matrix("lora", "y", y);
@@ -169,6 +182,12 @@ void head_rms_norm(TensorView y, TensorView x, std::int64_t heads) {
     same_shape("head_rms_norm", "x", x, "y", y);
     if (heads > 0 && x.cols % heads == 0) return;
     fail(fmt::format("head_rms_norm: x ({} x {}) does not fit {} heads", x.rows, x.cols, heads));
+}
+
+void rms_norm_dgain(std::span<const float> dgain, TensorView dy, TensorView x) {
+    same_shape("rms_norm_dgain", "x", x, "dy", dy);
+    const auto width = static_cast<std::int64_t>(dgain.size());
+    require(width > 0 && x.cols % width == 0, "rms_norm_dgain", {"dgain", dgain.size()}, {"x", x});
 }
 
 void rope(TensorView x, std::int64_t heads, std::span<const std::int32_t> positions,
@@ -229,7 +248,7 @@ void embedding(TensorView y, TensorView table, std::span<const std::int32_t> tok
     }
 }
 
-void cross_entropy(std::span<const double> loss, TensorView dx, TensorView x,
+void cross_entropy(std::span<const double> loss, TensorView dx, TensorView dhead, TensorView x,
                    const PackedWeight& head, std::span<const std::int32_t> targets,
                    std::span<const float> weight, std::span<const std::int32_t> best) {
     require_matrix("cross_entropy", "x", x);
@@ -243,6 +262,12 @@ void cross_entropy(std::span<const double> loss, TensorView dx, TensorView x,
     }
     if (!best.empty()) {
         require(best.size() == rows, "cross_entropy", {"best", best.size()}, {"x", x});
+    }
+    if (dhead.data != nullptr) {
+        if (dx.data == nullptr) fail("cross_entropy: dhead is given without dx");
+        require_matrix("cross_entropy", "dhead", dhead);
+        require(dhead.rows == head.out && dhead.cols == head.in, "cross_entropy", {"dhead", dhead},
+                {"head", head});
     }
     const TensorView vocabulary{nullptr, Dtype::fp32, head.out, head.in, head.in};
     for (const std::int32_t target : targets) {

@@ -15,12 +15,14 @@ namespace fedit::check {
 void pack(Dtype dtype, std::span<const float> values, std::int64_t out, std::int64_t in);
 void linear(TensorView y, TensorView x, const PackedWeight& w);
 void linear_dx(TensorView dx, TensorView dy, const PackedWeight& w);
+void linear_dw(TensorView dw, const float* dbias, TensorView dy, TensorView x);
 void lora(TensorView y, TensorView s, TensorView x, const Slots& slots,
           std::span<const LoraSlot> adapters, const Dropout& dropout);
 void lora_backward(TensorView dx, TensorView ds, TensorView dy, TensorView s, TensorView x,
                    const Slots& slots, std::span<const LoraSlot> adapters, const Dropout& dropout);
 void rms_norm(TensorView y, TensorView x, TensorView residual);
 void head_rms_norm(TensorView y, TensorView x, std::int64_t heads);
+void rms_norm_dgain(std::span<const float> dgain, TensorView dy, TensorView x);
 void rope(TensorView x, std::int64_t heads, std::span<const std::int32_t> positions,
           std::span<const float> inv_freq);
 void attention(TensorView out, TensorView q, TensorView k, TensorView v,
@@ -32,7 +34,7 @@ void attention_backward(TensorView dq, TensorView dk, TensorView dv, TensorView 
 void same_shape(std::string_view operation, std::string_view a_name, TensorView a,
                 std::string_view b_name, TensorView b);
 void embedding(TensorView y, TensorView table, std::span<const std::int32_t> tokens);
-void cross_entropy(std::span<const double> loss, TensorView dx, TensorView x,
+void cross_entropy(std::span<const double> loss, TensorView dx, TensorView dhead, TensorView x,
                    const PackedWeight& head, std::span<const std::int32_t> targets,
                    std::span<const float> weight, std::span<const std::int32_t> best);
 /// `few` has a row for each of `rows`, which are rows of `many`.

@@ -23,7 +23,8 @@ struct Sequence {
 
 Sequence encode_text(const Record& record, const Tokenizer& tokenizer, const PromptTemplate& prompt,
                      const EncodeOptions& options) {
-    const std::string before = prompt.prompt(record.instruction, record.input);
+    const std::string before =
+        record.is_plain_text ? "" : prompt.prompt(record.instruction, record.input);
     Encoding encoding = tokenizer.encode(before + record.response, SpecialTokens::add);
     const auto cutoff = static_cast<std::size_t>(options.cutoff_len);
     Sequence result{std::move(encoding.ids), {}};

@@ -34,6 +34,8 @@ public:
         record.category = text("category").value_or("");
         if (json_.has("input_ids")) {
             read_tokens(record);
+        } else if (json_.has("text")) {
+            read_plain_text(record);
         } else {
             read_texts(record);
         }
@@ -122,6 +124,17 @@ private:
         if (index < choices.size()) return index;
         fault("answer", answer.excerpt() + " is none of the choices", remedy);
         return std::nullopt;
+    }
+
+    void read_plain_text(Record& record) {
+        for (const char* field : {"instruction", "input", "context", "response", "output"}) {
+            if (json_.has(field)) {
+                fault(field, "stands beside text, which is a whole record",
+                      "give text alone, or instruction and response");
+            }
+        }
+        record.response = text("text").value_or("");
+        record.is_plain_text = true;
     }
 
     // The integers of an array, each in [0, max_token] or `also`; nothing, and a fault, otherwise.

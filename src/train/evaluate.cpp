@@ -37,6 +37,7 @@ EvaluationSums evaluate_records(Decoder& decoder, Backend& backend, const Encode
         adapter = DeviceBuffer(backend, x.size_bytes());
         backend.upload(adapter.data(), std::as_bytes(x));
         slots.push_back({.x = adapter.floats()});
+        decoder.load(adapter.floats());
     }
     std::vector<double> loss;
     std::vector<std::int32_t> best;

@@ -70,6 +70,7 @@ public:
             stats_ = resume->stats;
         }
         stats_.records = records.records_with_target();
+        decoder_.load(adapter_.x());
     }
 
     bool finished() const { return step_ >= total_steps_; }
@@ -84,6 +85,7 @@ public:
         require_finite("loss", loss);
         require_finite("gradient norm", norm);
         adapter_.step(learning_rate(), norm);
+        decoder_.load(adapter_.x());
 
         if (step_ == 0) stats_.loss_first = loss;
         stats_.loss_last = loss;

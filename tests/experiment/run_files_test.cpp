@@ -120,18 +120,18 @@ TEST(RunFolder, CutsLaterRoundsAndPrunesOldOnes) {
     const RunFolder folder{test::fresh_folder("cut")};
     for (const std::int64_t round : {1, 2, 3, 4}) {
         AtomicFile().write(folder.checkpoint(round), example(round).encode());
-        AtomicFile().write(folder.adapter(round) / "adapter_config.json", "{}");
+        AtomicFile().write(folder.result_of(round) / "adapter_config.json", "{}");
         AtomicFile().write(folder.clients(round) / "client_000000.h5", "x");
     }
 
     cut_after(folder, 3);
     EXPECT_EQ(rounds_in(folder.checkpoints()), (std::vector<std::int64_t>{1, 2, 3}));
-    EXPECT_EQ(rounds_in(folder.adapters()), (std::vector<std::int64_t>{1, 2, 3}));
+    EXPECT_EQ(rounds_in(folder.results()), (std::vector<std::int64_t>{1, 2, 3}));
     EXPECT_EQ(rounds_in(folder.state()), (std::vector<std::int64_t>{3, 4}));
 
     prune(folder, 2);
     EXPECT_EQ(rounds_in(folder.checkpoints()), (std::vector<std::int64_t>{2, 3}));
-    EXPECT_EQ(rounds_in(folder.adapters()), (std::vector<std::int64_t>{2, 3}));
+    EXPECT_EQ(rounds_in(folder.results()), (std::vector<std::int64_t>{2, 3}));
     prune(folder, 0);
     EXPECT_EQ(rounds_in(folder.checkpoints()), (std::vector<std::int64_t>{2, 3}));
 }
@@ -210,7 +210,7 @@ TEST(RunWriter, AFullDiskIsAWarningAndIsTriedAgain) {
     writer.after_round(example(3), RunWriter::Moment::between);
     EXPECT_EQ(writer.committed(), 3);
     EXPECT_EQ(rounds_in(folder.checkpoints()), (std::vector<std::int64_t>{1, 3}));
-    EXPECT_EQ(fs::read_symlink(folder.adapter_link()), "adapters/round_000003");
+    EXPECT_EQ(fs::read_symlink(folder.result_link()), "adapters/round_000003");
 }
 
 TEST(RunWriter, AFullDiskFailsTheRunWhenItStaysFullOrAtTheEnd) {

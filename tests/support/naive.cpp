@@ -323,8 +323,9 @@ Matrix cross_entropy(const Matrix& x, const Matrix& head, std::span<const std::i
     return loss;
 }
 
-Matrix cross_entropy_dx(const Matrix& x, const Matrix& head, std::span<const std::int32_t> targets,
-                        std::span<const float> weight) {
+HeadGradients cross_entropy_backward(const Matrix& x, const Matrix& head,
+                                     std::span<const std::int32_t> targets,
+                                     std::span<const float> weight) {
     std::vector<double> lse;
     Matrix dlogits = probabilities(multiply(x, transpose(head)), lse);
     for (std::int64_t i = 0; i < x.rows; ++i) {
@@ -332,7 +333,7 @@ Matrix cross_entropy_dx(const Matrix& x, const Matrix& head, std::span<const std
         dlogits(i, targets[t]) -= 1;
         for (std::int64_t j = 0; j < dlogits.cols; ++j) dlogits(i, j) *= weight[t];
     }
-    return multiply(dlogits, head);
+    return {multiply(dlogits, head), multiply(transpose(dlogits), x)};
 }
 
 }  // namespace naive

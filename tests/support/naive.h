@@ -89,8 +89,12 @@ SwigluGradients swiglu_backward(const Matrix& dy, const Matrix& gate, const Matr
 
 /// Loss of each row (n x 1).
 Matrix cross_entropy(const Matrix& x, const Matrix& head, std::span<const std::int32_t> targets);
-Matrix cross_entropy_dx(const Matrix& x, const Matrix& head, std::span<const std::int32_t> targets,
-                        std::span<const float> weight);
+struct HeadGradients {
+    Matrix dx, dhead;
+};
+HeadGradients cross_entropy_backward(const Matrix& x, const Matrix& head,
+                                     std::span<const std::int32_t> targets,
+                                     std::span<const float> weight);
 
 }  // namespace naive
 

@@ -46,13 +46,25 @@ TEST_P(CrossEntropy, AgreesWithDoubleLoops) {
         dx(*backend_, Shape{rows, hidden, hidden + padding});
     Matrix loss(rows, 1), loss_only(rows, 1);
     std::vector<std::int32_t> best(targets_.size());
-    backend_->cross_entropy(loss.values, dx.view(), x.view(), head.get(), targets_, weight_, best);
-    backend_->cross_entropy(loss_only.values, {}, x.view(), head.get(), targets_, {}, {});
+    backend_->cross_entropy(loss.values, dx.view(), {}, x.view(), head.get(), targets_, weight_,
+                            best);
+    backend_->cross_entropy(loss_only.values, {}, {}, x.view(), head.get(), targets_, {}, {});
     const Matrix want = naive::cross_entropy(x_, head_, targets_);
     EXPECT_TRUE(close(loss, want));
     EXPECT_TRUE(close(loss_only, want));
-    EXPECT_TRUE(close(dx.values(), naive::cross_entropy_dx(x_, head_, targets_, weight_)));
     EXPECT_EQ(best, largest_logits());
+    const naive::HeadGradients gradients =
+        naive::cross_entropy_backward(x_, head_, targets_, weight_);
+    EXPECT_TRUE(close(dx.values(), gradients.dx));
+
+    const Matrix before = random_matrix(vocab, hidden, 3, 0.1);
+    const DeviceMatrix dhead(*backend_, before, hidden + padding);
+    backend_->cross_entropy(loss.values, dx.view(), dhead.view(), x.view(), head.get(), targets_,
+                            weight_, {});
+    Matrix sum = before;
+    for (std::size_t i = 0; i < sum.values.size(); ++i) sum.values[i] += gradients.dhead.values[i];
+    EXPECT_TRUE(close(dhead.values(), sum));
+    EXPECT_TRUE(close(dx.values(), gradients.dx));
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, CrossEntropy,
@@ -86,7 +98,7 @@ TEST(CrossEntropyRange, LargeLogitsDoNotOverflow) {
     const std::vector<std::int32_t> target{2};
     std::vector<double> loss(1);
     std::vector<std::int32_t> best(1);
-    backend->cross_entropy(loss, {}, device_x.view(), weight.get(), target, {}, best);
+    backend->cross_entropy(loss, {}, {}, device_x.view(), weight.get(), target, {}, best);
     EXPECT_NEAR(loss[0], 1000, 1e-3);
     EXPECT_EQ(best[0], 0);
 }
@@ -100,7 +112,7 @@ TEST(CrossEntropyRange, ANanAnywhereInTheLogitsIsSeen) {
     const std::vector<std::int32_t> target{2};
     std::vector<double> loss(1);
     std::vector<std::int32_t> best(1);
-    backend->cross_entropy(loss, {}, device_x.view(), weight.get(), target, {}, best);
+    backend->cross_entropy(loss, {}, {}, device_x.view(), weight.get(), target, {}, best);
     EXPECT_TRUE(std::isnan(loss[0]));
     EXPECT_EQ(best[0], -1);
 }

@@ -72,6 +72,26 @@ TEST_P(Linear, BackwardAgreesWithDoubleLoops) {
     }
 }
 
+TEST_P(Linear, WeightGradientAgreesWithDoubleLoops) {
+    const auto [layout, rows, in, out, padding] = GetParam();
+    const Matrix dy = random_matrix(rows, out, 1), x = random_matrix(rows, in, 2),
+                 dw0 = random_matrix(out, in, 3), dbias0 = random_matrix(1, out, 4);
+    const DeviceMatrix device_dy(backend_, dy, out + padding), device_x(backend_, x, in + padding),
+        dw(backend_, dw0, in + padding), dbias(backend_, dbias0);
+    backend_.linear_dw(dw.view(), dbias.floats(), device_dy.view(), device_x.view());
+    Matrix want_dw = naive::multiply(transpose(dy), x), want_dbias = dbias0;
+    for (std::size_t i = 0; i < want_dw.values.size(); ++i) want_dw.values[i] += dw0.values[i];
+    for (std::int64_t t = 0; t < rows; ++t) {
+        for (std::int64_t j = 0; j < out; ++j) want_dbias(0, j) += dy(t, j);
+    }
+    EXPECT_TRUE(close(dw.values(), want_dw));
+    EXPECT_TRUE(close(dbias.values(), want_dbias));
+
+    const DeviceMatrix alone(backend_, dbias0);
+    backend_.linear_dw({}, alone.floats(), device_dy.view(), {});
+    EXPECT_TRUE(same_bits(alone.values(), dbias.values())) << "the bias alone";
+}
+
 INSTANTIATE_TEST_SUITE_P(Shapes, Linear,
                          testing::Values(Case{WeightLayout::plain, 1, 1, 1, 0},
                                          Case{WeightLayout::plain, 7, 64, 48, 0},

@@ -47,6 +47,33 @@ TEST_P(RmsNorm, BackwardAddsTheGradient) {
     EXPECT_TRUE(close(dx.values(), want));
 }
 
+TEST_P(RmsNorm, GainGradientSumsOverRowsAndParts) {
+    const auto [rows, cols, stride] = GetParam();
+    for (const std::int64_t parts : {1, 2}) {
+        if (cols % parts != 0) continue;
+        const std::int64_t width = cols / parts;
+        const Matrix x = random_matrix(rows, cols, 1), dy = random_matrix(rows, cols, 3),
+                     before = random_matrix(1, width, 4);
+        const DeviceMatrix device_x(*backend_, x, stride), device_dy(*backend_, dy, stride),
+            dgain(*backend_, before);
+        backend_->rms_norm_dgain({dgain.floats(), static_cast<std::size_t>(width)},
+                                 device_dy.view(), device_x.view(), eps);
+        Matrix want = before;
+        for (std::int64_t i = 0; i < rows * parts; ++i) {
+            const std::int64_t first = i % parts * width;
+            double squares = 0;
+            for (std::int64_t j = first; j < first + width; ++j) {
+                squares += x(i / parts, j) * x(i / parts, j);
+            }
+            const double rms = std::sqrt(squares / static_cast<double>(width) + eps);
+            for (std::int64_t j = 0; j < width; ++j) {
+                want(0, j) += dy(i / parts, first + j) * x(i / parts, first + j) / rms;
+            }
+        }
+        EXPECT_TRUE(close(dgain.values(), want)) << parts << " parts";
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(Shapes, RmsNorm,
                          testing::Values(Shape{1, 1}, Shape{7, 64}, Shape{33, 130, 136},
                                          Shape{5, 4096}),

@@ -19,6 +19,22 @@ TEST(Rows, EmbeddingCopiesTheTokensRows) {
     }
 }
 
+TEST(Rows, EmbeddingBackwardAddsToTheTokensRowsHoweverOftenTheyCome) {
+    const auto backend = make_cpu_backend(2);
+    const Matrix dy = random_matrix(70, 133, 1), before = random_matrix(9, 133, 2);
+    std::vector<std::int32_t> tokens;
+    for (int t = 0; t < 70; ++t) tokens.push_back(t * t % 7);
+    const DeviceMatrix device_dy(*backend, dy, 140), dtable(*backend, before, 136);
+    backend->embedding_backward(dtable.view(), device_dy.view(), tokens);
+    Matrix want = before;
+    for (std::int64_t t = 0; t < 70; ++t) {
+        for (std::int64_t j = 0; j < 133; ++j) {
+            want(tokens[static_cast<std::size_t>(t)], j) += dy(t, j);
+        }
+    }
+    EXPECT_TRUE(close(dtable.values(), want));
+}
+
 TEST(Rows, GatherThenScatterAddIsItsTranspose) {
     const auto backend = make_cpu_backend(2);
     const Matrix x = random_matrix(90, 17, 1), y0 = random_matrix(90, 17, 2);

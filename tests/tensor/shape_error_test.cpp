@@ -116,15 +116,27 @@ TEST_F(ShapeErrors, LossRowsAndVectors) {
     const DeviceMatrix x = matrix(2, 3), wide = matrix(2, 5);
     std::vector<double> loss(2);
     const std::vector<std::int32_t> targets{0, 4};
-    expect_error([&] { backend_->cross_entropy(loss, {}, x.view(), head.get(), targets, {}, {}); },
-                 {"cross_entropy", "target 4", "head (4 x 3)"});
     expect_error(
-        [&] { backend_->cross_entropy(loss, {}, wide.view(), head.get(), targets, {}, {}); },
+        [&] { backend_->cross_entropy(loss, {}, {}, x.view(), head.get(), targets, {}, {}); },
+        {"cross_entropy", "target 4", "head (4 x 3)"});
+    expect_error(
+        [&] { backend_->cross_entropy(loss, {}, {}, wide.view(), head.get(), targets, {}, {}); },
         {"x (2 x 5)", "head (4 x 3)"});
     std::vector<std::int32_t> best(1);
     expect_error(
-        [&] { backend_->cross_entropy(loss, {}, x.view(), head.get(), targets, {}, best); },
+        [&] { backend_->cross_entropy(loss, {}, {}, x.view(), head.get(), targets, {}, best); },
         {"best", "x (2 x 3)"});
+    const DeviceMatrix dx = matrix(2, 3), dhead = matrix(3, 3);
+    const std::vector<std::int32_t> inside{0, 3};
+    const std::vector<float> weight(2);
+    expect_error(
+        [&] {
+            backend_->cross_entropy(loss, dx.view(), dhead.view(), x.view(), head.get(), inside,
+                                    weight, {});
+        },
+        {"dhead (3 x 3)", "head (4 x 3)"});
+    expect_error([&] { backend_->linear_dw(dhead.view(), nullptr, wide.view(), x.view()); },
+                 {"linear_dw", "dw (3 x 3)", "dy (2 x 5)"});
     const std::vector<std::int64_t> rows{0, 2};
     expect_error([&] { backend_->gather_rows(x.view(), x.view(), rows); },
                  {"row 2", "all (2 x 3)"});

@@ -67,6 +67,17 @@ TEST_F(Encoded, ATokenThatBeginsInThePromptIsPrompt) {
     EXPECT_EQ(all.labels, (Ids{-1, -1, -1, -1, 2}));
 }
 
+TEST_F(Encoded, PlainTextHasNoPromptAndIsLearnedWhole) {
+    Record record = text_record("", "aa b");
+    record.is_plain_text = true;
+    const EncodedRecords all = encode({record});  // <s> _a a _ b </s>, however they merge
+    EXPECT_EQ(all.tokens.front(), 1);
+    EXPECT_EQ(all.tokens.back(), 2);
+    Ids labels = all.tokens;
+    labels.front() = -1;  // nothing predicts it
+    EXPECT_EQ(all.labels, labels);
+}
+
 TEST_F(Encoded, TheFirstTokenIsNeverATarget) {
     const EncodedRecords all = encode({text_record("a", "a")}, {.train_on_inputs = true});
     EXPECT_EQ(all.tokens, (Ids{1, 8, 4, 2}));

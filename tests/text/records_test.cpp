@@ -99,6 +99,17 @@ TEST(Records, ReadsTokenisedRecordsBesideTexts) {
     EXPECT_FALSE(records[3].tokenised());
 }
 
+TEST(Records, ReadsPlainText) {
+    const auto records = read_records(record_file(R"({"text": "once", "category": "story"})"));
+    ASSERT_EQ(records.size(), 1U);
+    EXPECT_EQ(records[0].response, "once");
+    EXPECT_EQ(records[0].category, "story");
+    EXPECT_TRUE(records[0].is_plain_text);
+    test::expect_says(error_of(R"({"text": "once", "instruction": "a"})"),
+                      {"field instruction", "beside text"});
+    test::expect_says(error_of(R"({"text": 3})"), {"field text", "3 is not text"});
+}
+
 TEST(RecordErrors, FilesWithoutRecords) {
     for (const char* text : {"", " \n\r\n", "[]", "\xEF\xBB\xBF"}) {
         test::expect_says(error_of(text), {"there are no records"});

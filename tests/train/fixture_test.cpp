@@ -3,6 +3,7 @@
 
 #include <map>
 
+#include "fedit/model/dense.h"
 #include "fedit/model/peft.h"
 #include "fedit/train/local_trainer.h"
 #include "tests/model/loaded_model.h"
@@ -110,6 +111,49 @@ INSTANTIATE_TEST_SUITE_P(Fixtures, OptimizerRuns,
                          testing::Values("llama-gqa.q", "llama-gqa.all",
                                          "llama-rope-linear-bias.all", "mistral-window.qkvo-rslora",
                                          "qwen2.ranks", "qwen3.all"));
+
+class FullTuning : public testing::TestWithParam<const char*> {};
+
+TEST_P(FullTuning, LossesNormsAndWeightsAreThoseOfPyTorch) {
+    const fs::path folder = shared_path("fixtures/full") / GetParam();
+    FEDIT_REQUIRE_SHARED(folder);
+    const Json summary = Json::parse_file(folder / "expected.json");
+    const LoadedModel model(shared_path("fixtures/models") / summary["model"].as_string());
+    const SafetensorsFile expected(folder / "expected.safetensors");
+    const Layout layout = make_dense_layout(model.config(), Tune::full);
+    LocalConfig config{.steps = 1, .batch_size = 64, .micro_batch_size = 2};
+    config.schedule.learning_rate = summary["lr"].as_double();
+    config.max_grad_norm = summary["clip"].as_double();
+    Decoder decoder(model.config(), model.weights, layout, *model.backend);
+    LocalTrainer trainer(decoder, layout, *model.backend, config);
+
+    const std::vector<float> start = read_dense(layout, model.folder);
+    TrainJob job{.start = start};
+    for (int step = 0; step < static_cast<int>(summary["steps"].as_int()); ++step) {
+        job.round = step;
+        const auto records = fixture_records(expected, "batch" + std::to_string(step % 2) + ".");
+        const Progress state = trainer.train(job, records, nullptr, {}, {}).state;
+        const auto i = static_cast<std::size_t>(step);
+        const double loss = summary["losses"][i].as_double();
+        const double norm = summary["grad_norms"][i].as_double();
+        EXPECT_NEAR(state.stats.loss_last, loss, loss_tolerance * loss) << "step " << step;
+        EXPECT_NEAR(state.stats.gradient_norm, norm, gradient_tolerance * norm) << "step " << step;
+        job.start = state.x;
+        job.optimizer = state.optimizer;
+    }
+    std::vector<float> want(start.size());
+    for (const Module& module : layout.modules) {
+        const Span& span = module.spans.front();
+        expected.read_floats("after." + module.name,
+                             std::span(want).subspan(static_cast<std::size_t>(span.offset),
+                                                     static_cast<std::size_t>(span.size())));
+    }
+    EXPECT_LE(update_distance(job.start, want, start), adapter_tolerance);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, FullTuning,
+                         testing::Values("llama-gqa", "llama-rope-llama3-tied",
+                                         "llama-rope-linear-bias", "qwen3"));
 
 TEST(Federation, ClientLossesAndAveragedAdaptersAreThoseOfPyTorch) {
     const fs::path folder = shared_path("fixtures/federation/fedavg");

@@ -31,18 +31,20 @@ struct Checkpoint {
 /// The names inside an output folder.
 struct RunFolder {
     std::filesystem::path root;
+    std::string result = "adapter";  ///< what a round leaves: "adapter", or "model" if that trains
     std::filesystem::path log() const { return root / "run.h5"; }
     std::filesystem::path config() const { return root / "config.ini"; }
     std::filesystem::path lock() const { return root / "run.lock"; }
     std::filesystem::path stop() const { return root / "stop"; }
     std::filesystem::path checkpoints() const { return root / "checkpoints"; }
-    std::filesystem::path adapters() const { return root / "adapters"; }
     std::filesystem::path state() const { return root / "state"; }
-    std::filesystem::path adapter_link() const { return root / "adapter"; }
     /// checkpoints/round_000042.h5: after 42 rounds.
     std::filesystem::path checkpoint(std::int64_t rounds_done) const;
-    /// adapters/round_000042: the global adapter after 42 rounds.
-    std::filesystem::path adapter(std::int64_t rounds_done) const;
+    /// adapters/ or models/, and the newest one's link: adapter or model.
+    std::filesystem::path results() const { return root / (result + "s"); }
+    std::filesystem::path result_link() const { return root / result; }
+    /// adapters/round_000042: the global adapter, or model, after 42 rounds.
+    std::filesystem::path result_of(std::int64_t rounds_done) const;
     /// state/round_000042: clients of the round that follows 42 finished ones.
     std::filesystem::path clients(std::int64_t rounds_done) const;
 };

@@ -13,6 +13,7 @@
 
 #include "fedit/federation/partition.h"
 #include "fedit/model/adapter.h"
+#include "fedit/model/dense.h"
 #include "fedit/tensor/tensor.h"
 #include "fedit/text/dataset.h"
 #include "fedit/train/job.h"
@@ -36,6 +37,8 @@ struct Config {
     std::string optimizer = "adamw", lr_scheduler = "constant", lr_scope = "round";
     double learning_rate = 3e-4, weight_decay = 0, max_grad_norm = 0;
     std::int64_t warmup_steps = 0;
+    // what trains
+    std::string tune = "lora", mode = "federated";
     // adapter
     std::int64_t lora_r = 16;
     double lora_alpha = 16, lora_dropout = 0.05;
@@ -165,6 +168,7 @@ std::string suggestion(std::string_view name, std::span<const std::string> known
 /// Typed settings taken from a checked config.
 LocalConfig local_config(const Config& config);
 LoraConfig lora_config(const Config& config);  ///< all-linear is spelled out
+Tune tune(const Config& config);
 EncodeOptions encode_options(const Config& config);
 PromptTemplate prompt_template(const Config& config);
 /// The items of a comma-separated list, without spaces around them and without empty ones.

@@ -16,7 +16,7 @@ class RunWriter {
 public:
     struct Policy {
         std::int64_t checkpoint_every = 1, keep_last = 3;
-        std::string base_model;  ///< for the adapter's base_model_name_or_path
+        std::string base_model;  ///< its folder, which an adapter names and a model starts from
     };
     RunWriter(AtomicFile files, RunFolder folder, Policy policy, Log log)
         : files_(std::move(files)),
@@ -44,6 +44,7 @@ public:
 private:
     using Clock = std::chrono::steady_clock;
     void commit(const Checkpoint& state);
+    void write_result(const Checkpoint& state, const std::filesystem::path& folder) const;
     void write_log_throttled(const RunLog& log);
 
     AtomicFile files_;

@@ -1,5 +1,5 @@
-// model/decoder.h: forward and backward of a LLaMA-style decoder over packed sequences; the base is
-// frozen, adapters train.
+// model/decoder.h: forward and backward of a LLaMA-style decoder over packed sequences; adapters
+// train beside a frozen base, or weights of the base themselves.
 #pragma once
 
 #include <cstddef>
@@ -28,7 +28,8 @@ struct PackedBatch {
 };
 
 /// One slot's adapter in back-end memory. `x` and `gradient` follow the layout; the gradient is
-/// added to; it may be null when only evaluating.
+/// added to; it may be null when only evaluating. A dense layout has one slot, and takes its values
+/// from Decoder::load(), not from `x`.
 struct AdapterSlot {
     const float* x = nullptr;
     float* gradient = nullptr;
@@ -45,12 +46,18 @@ enum class Pass { evaluate, train };
 /// Not thread-safe: it owns the activations of one pass.
 class Decoder {
 public:
-    /// `layout` has no modules when there is no adapter. All must outlive the decoder.
+    /// `layout` has no modules when there is no adapter; a dense one replaces weights of the base.
+    /// All must outlive the decoder.
     Decoder(const ModelConfig& config, const Weights& weights, const Layout& layout,
             Backend& backend);
     ~Decoder();
 
-    /// Bytes of activations that a pass of this size needs.
+    /// For a dense layout: computes with these values from now on. `x` (back-end memory, as long
+    /// as the layout) stays the caller's and must stay in place; after a change of its values call
+    /// this again. Does nothing for other layouts.
+    void load(const float* x);
+
+    /// Bytes of activations that a pass of this size needs, and of packed weights that train.
     std::size_t activation_bytes(const PassSize& size, Pass pass) const;
     /// Allocates for passes up to this size; larger ones grow it.
     void reserve(const PassSize& size, Pass pass);

@@ -1,5 +1,5 @@
-// model/merged_model.h: a base model with an adapter added to its weights, as a Hugging Face
-// folder.
+// model/merged_model.h: a base model with an adapter added to its weights, or with its own weights
+// trained, as a Hugging Face folder.
 #pragma once
 
 #include <cstdint>
@@ -19,10 +19,10 @@ struct SaveOptions {
     std::int64_t shard_bytes = std::int64_t{5} << 30;  ///< no file holds more, but for one tensor
 };
 
-/// Writes config.json, the weights W + scale B A (computed in double, rounded once) in one file or
-/// in shards with their index, and the base's tokenizer files. `folder` is there whole or not at
-/// all; one shard is in memory at a time. Throws InputError for a weight that the type cannot hold,
-/// and what AtomicFile::write_folder throws.
+/// Writes config.json, the weights W + scale B A (computed in double, rounded once; those of a
+/// dense layout as they are) in one file or in shards with their index, and the base's tokenizer
+/// files. `folder` is there whole or not at all; one shard is in memory at a time. Throws
+/// InputError for a weight that the type cannot hold, and what AtomicFile::write_folder throws.
 void write_merged_model(const HfFolder& base, const PeftAdapter& adapter,
                         const SaveOptions& options, const AtomicFile& files,
                         const std::filesystem::path& folder);

@@ -107,6 +107,9 @@ public:
     /// dx = dy W (+ dx if accumulate).
     virtual void linear_dx(TensorView dx, TensorView dy, const PackedWeight& w,
                            bool accumulate) = 0;
+    /// The gradients of a weight that trains: dw (out x in) += dy^T x, unless dw.data is null;
+    /// dbias (out) += the column sums of dy, unless null.
+    virtual void linear_dw(TensorView dw, float* dbias, TensorView dy, TensorView x) = 0;
 
     // ---- adapters (LoRA): rows are sorted by slot
     /// s = drop(x) A^T (tokens x rank, kept for backward); y += scale s B^T.
@@ -133,6 +136,9 @@ public:
     /// Writes dx, the gradient through y = head_rms_norm(x); it may be dy's memory.
     virtual void head_rms_norm_backward(TensorView dx, TensorView dy, TensorView x,
                                         std::int64_t heads, const float* gain, float eps) = 0;
+    /// dgain[j] += sum over rows of dy_j x_j / rms(x), for a gain that trains. x may hold several
+    /// parts a row, each as long as dgain and normalised by itself.
+    virtual void rms_norm_dgain(std::span<float> dgain, TensorView dy, TensorView x, float eps) = 0;
     /// Rotates each head's halves (i, i + d/2) by position * inv_freq[i], as Hugging Face does
     /// (RoPE, arXiv 2104.09864), and multiplies by attention_scale. `inverse`: the backward.
     virtual void rope(TensorView x, std::int64_t heads, std::span<const std::int32_t> positions,
@@ -154,13 +160,18 @@ public:
     /// y[t] = table[tokens[t]].
     virtual void embedding(TensorView y, TensorView table,
                            std::span<const std::int32_t> tokens) = 0;
-    /// Next-token cross-entropy of rows x (n x hidden) through the packed head (vocab x hidden), in
-    /// chunks of rows: loss[i] = -log softmax(x_i W^T)[target_i]. If dx.data is not null, dx_i =
-    /// weight_i * dloss_i/dx_i (written). `best`, if not empty: the largest logit's index in each
-    /// row, the lowest of equals; -1 where one is NaN.
-    virtual void cross_entropy(std::span<double> loss, TensorView dx, TensorView x,
-                               const PackedWeight& head, std::span<const std::int32_t> targets,
-                               std::span<const float> weight, std::span<std::int32_t> best) = 0;
+    /// dtable[tokens[t]] += dy[t], in the order of t.
+    virtual void embedding_backward(TensorView dtable, TensorView dy,
+                                    std::span<const std::int32_t> tokens) = 0;
+    /// Next-token cross-entropy of rows x (n x hidden) through the packed head W (vocab x hidden),
+    /// in chunks of rows: loss[i] = -log softmax(x_i W^T)[target_i]. If dx.data is not null, dx_i =
+    /// weight_i * dloss_i/dx_i (written); if dhead.data is not null too, dhead (vocab x hidden) +=
+    /// sum_i weight_i * dloss_i/dW. `best`, if not empty: the largest logit's index in each row,
+    /// the lowest of equals; -1 where one is NaN.
+    virtual void cross_entropy(std::span<double> loss, TensorView dx, TensorView dhead,
+                               TensorView x, const PackedWeight& head,
+                               std::span<const std::int32_t> targets, std::span<const float> weight,
+                               std::span<std::int32_t> best) = 0;
     /// y[i] = x[rows[i]]; and its transpose, y[rows[i]] += x[i] (rows are distinct).
     virtual void gather_rows(TensorView y, TensorView x, std::span<const std::int64_t> rows) = 0;
     virtual void scatter_add_rows(TensorView y, TensorView x,

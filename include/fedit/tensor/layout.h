@@ -8,10 +8,12 @@
 
 namespace fedit {
 
-/// What a span is. lora_a, lora_b: factors of delta W = scale B A (LoRA, arXiv 2106.09685).
-enum class Part : std::uint8_t { lora_a, lora_b };
+/// What a span is. lora_a, lora_b: factors of delta W = scale B A (LoRA, arXiv 2106.09685); dense:
+/// a weight of the base itself.
+enum class Part : std::uint8_t { lora_a, lora_b, dense };
 
-/// One matrix in the flat vector, row major. A is (r x in), B is (out x r), as PEFT stores them.
+/// One matrix in the flat vector, row major. A is (r x in), B is (out x r), as PEFT stores them; a
+/// dense vector (a bias, a norm's gain) has one row.
 struct Span {
     Part part{};
     std::int64_t offset = 0;  ///< of the first element, in floats
@@ -20,7 +22,8 @@ struct Span {
     bool operator==(const Span&) const = default;
 };
 
-/// The adjacent spans of one linear layer: "layers.3.self_attn.q_proj" has an A and a B.
+/// Adjacent spans: the A and B of a linear layer, "layers.3.self_attn.q_proj"; or one tensor of the
+/// base, "model.norm.weight".
 struct Module {
     std::string name;
     std::vector<Span> spans;

@@ -16,6 +16,7 @@ namespace fedit {
 /// One instruction record, or one that comes already tokenised (then the texts are empty).
 struct Record {
     std::string instruction, input, response;
+    bool is_plain_text = false;                   ///< no prompt: the response is all there is
     std::string category;                         ///< empty if the file has none
     std::vector<std::string> choices;             ///< of a multiple-choice record, else empty
     std::size_t answer = 0;                       ///< the right one of `choices`
@@ -24,12 +25,12 @@ struct Record {
 };
 
 /// Records of one JSON array or JSON-lines file (told by content, not by name). Keys: instruction,
-/// input | context, output | response, category; or input_ids and labels (-100: none; at a position
-/// t the label is the token at t itself, the target of position t - 1) or first_label. A record of
-/// texts may have choices (at least two texts) and answer (the right one's index from 0, or its
-/// text), which is then the response where none is given. Throws InputError with all faulty lines
-/// or elements (at most 20 are named, the others counted) at once; an absent instruction or
-/// response is a fault, an empty one is not.
+/// input | context, output | response, category; or text alone, which has no prompt; or input_ids
+/// and labels (-100: none; at a position t the label is the token at t itself, the target of
+/// position t - 1) or first_label. A record of texts may have choices (at least two texts) and
+/// answer (the right one's index from 0, or its text), which is then the response where none is
+/// given. Throws InputError with all faulty lines or elements (at most 20 are named, the others
+/// counted) at once; an absent instruction or response is a fault, an empty one is not.
 std::vector<Record> read_records(const std::filesystem::path& path);
 
 /// A folder in Shepherd's layout: local_training_<k>.json for k = 0 .. N-1, global_test.json.

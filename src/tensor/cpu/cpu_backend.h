@@ -26,6 +26,7 @@ public:
     void linear(TensorView y, TensorView x, const PackedWeight& w, const float* bias,
                 bool accumulate) override;
     void linear_dx(TensorView dx, TensorView dy, const PackedWeight& w, bool accumulate) override;
+    void linear_dw(TensorView dw, float* dbias, TensorView dy, TensorView x) override;
 
     void lora(TensorView y, TensorView s, TensorView x, const Slots& slots,
               std::span<const LoraSlot> adapters, const Dropout& dropout) override;
@@ -41,6 +42,7 @@ public:
                        float eps) override;
     void head_rms_norm_backward(TensorView dx, TensorView dy, TensorView x, std::int64_t heads,
                                 const float* gain, float eps) override;
+    void rms_norm_dgain(std::span<float> dgain, TensorView dy, TensorView x, float eps) override;
     void rope(TensorView x, std::int64_t heads, std::span<const std::int32_t> positions,
               std::span<const float> inv_freq, float attention_scale, bool inverse) override;
     void attention(TensorView out, float* lse, TensorView q, TensorView k, TensorView v,
@@ -53,7 +55,9 @@ public:
     void swiglu_backward(TensorView dgate, TensorView dup, TensorView dy, TensorView gate,
                          TensorView up) override;
     void embedding(TensorView y, TensorView table, std::span<const std::int32_t> tokens) override;
-    void cross_entropy(std::span<double> loss, TensorView dx, TensorView x,
+    void embedding_backward(TensorView dtable, TensorView dy,
+                            std::span<const std::int32_t> tokens) override;
+    void cross_entropy(std::span<double> loss, TensorView dx, TensorView dhead, TensorView x,
                        const PackedWeight& head, std::span<const std::int32_t> targets,
                        std::span<const float> weight, std::span<std::int32_t> best) override;
     void gather_rows(TensorView y, TensorView x, std::span<const std::int64_t> rows) override;

@@ -82,10 +82,11 @@ std::int64_t chunk_rows(std::int64_t vocab) {
 
 }  // namespace
 
-void CpuBackend::cross_entropy(std::span<double> loss, TensorView dx, TensorView x,
-                               const PackedWeight& head, std::span<const std::int32_t> targets,
-                               std::span<const float> weight, std::span<std::int32_t> best) {
-    check::cross_entropy(loss, dx, x, head, targets, weight, best);
+void CpuBackend::cross_entropy(std::span<double> loss, TensorView dx, TensorView dhead,
+                               TensorView x, const PackedWeight& head,
+                               std::span<const std::int32_t> targets, std::span<const float> weight,
+                               std::span<std::int32_t> best) {
+    check::cross_entropy(loss, dx, dhead, x, head, targets, weight, best);
     if (x.rows == 0) return;
     const std::int64_t chunk = std::min(chunk_rows(head.out), x.rows);
     float* const memory = scratch_.floats(chunk * head.out);
@@ -106,6 +107,7 @@ void CpuBackend::cross_entropy(std::span<double> loss, TensorView dx, TensorView
         if (dx.data == nullptr) continue;
         products_.multiply_transposed(dx.row_range(begin, rows), logits, head,
                                       /*accumulate=*/false);
+        if (dhead.data != nullptr) products_.add_outer(dhead, logits, x.row_range(begin, rows));
     }
 }
 

@@ -1,6 +1,7 @@
-// tensor/cpu/linear.cpp: products with the frozen base.
+// tensor/cpu/linear.cpp: products with weights, and their gradients where they train.
 #include "tensor/check.h"
 #include "tensor/cpu/cpu_backend.h"
+#include "tensor/cpu/parallel.h"
 
 namespace fedit::cpu {
 
@@ -23,6 +24,20 @@ void CpuBackend::linear(TensorView y, TensorView x, const PackedWeight& w, const
 void CpuBackend::linear_dx(TensorView dx, TensorView dy, const PackedWeight& w, bool accumulate) {
     check::linear_dx(dx, dy, w);
     products_.multiply_transposed(dx, dy, w, accumulate);
+}
+
+void CpuBackend::linear_dw(TensorView dw, float* dbias, TensorView dy, TensorView x) {
+    check::linear_dw(dw, dbias, dy, x);
+    if (dw.data != nullptr) products_.add_outer(dw, dy, x);
+    if (dbias == nullptr) return;
+    constexpr std::int64_t block_columns = 64;
+    parallel_blocks(threads_, dy.cols, block_columns,
+                    [&](std::int64_t begin, std::int64_t end) noexcept {
+                        for (std::int64_t t = 0; t < dy.rows; ++t) {
+                            const float* row = dy.row(t);
+                            for (std::int64_t j = begin; j < end; ++j) dbias[j] += row[j];
+                        }
+                    });
 }
 
 }  // namespace fedit::cpu

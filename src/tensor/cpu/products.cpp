@@ -21,8 +21,8 @@ namespace {
 
 using dnnl::memory;
 
-/// W takes x to y, W^T takes dy to dx.
-enum class Form { w, w_transposed };
+/// W takes x to y, W^T takes dy to dx; the gradient of W is dy^T x.
+enum class Form { w, w_transposed, gradient };
 
 /// What a primitive is made for; src (rows x depth) times weight (depth x cols).
 struct Product {
@@ -30,6 +30,7 @@ struct Product {
     Dtype dtype;
     std::int64_t rows, depth, cols, src_stride, dst_stride;
     bool bias, accumulate;
+    std::int64_t x_stride = 0;  ///< of the gradient's x, which stands where W else does
     auto operator<=>(const Product&) const = default;
 };
 
@@ -65,10 +66,15 @@ memory::desc weight_desc(WeightLayout layout, Form form, Dtype dtype, std::int64
 
 dnnl::matmul::primitive_desc describe(const dnnl::engine& engine, WeightLayout layout,
                                       const Product& product) {
-    const memory::desc src = matrix(product.dtype, product.rows, product.depth, product.src_stride);
+    const bool gradient = product.form == Form::gradient;
+    const memory::desc src =
+        gradient ? memory::desc{memory::dims{product.rows, product.depth}, to_dnnl(product.dtype),
+                                memory::dims{1, product.src_stride}}
+                 : matrix(product.dtype, product.rows, product.depth, product.src_stride);
     const memory::desc dst = matrix(Dtype::fp32, product.rows, product.cols, product.dst_stride);
     const memory::desc weights =
-        weight_desc(layout, product.form, product.dtype, product.depth, product.cols);
+        gradient ? matrix(product.dtype, product.depth, product.cols, product.x_stride)
+                 : weight_desc(layout, product.form, product.dtype, product.depth, product.cols);
     dnnl::primitive_attr attributes;
     if (product.accumulate) {
         dnnl::post_ops add;
@@ -302,6 +308,21 @@ void Products::multiply(TensorView y, TensorView x, const PackedWeight& w, const
 void Products::multiply_transposed(TensorView dx, TensorView dy, const PackedWeight& w,
                                    bool accumulate) {
     impl_->multiply(Form::w_transposed, dx, dy, w, nullptr, accumulate);
+}
+
+void Products::add_outer(TensorView dw, TensorView dy, TensorView x) {
+    if (dy.rows == 0) return;
+    const Product product{.form = Form::gradient,
+                          .dtype = Dtype::fp32,
+                          .rows = dw.rows,
+                          .depth = dy.rows,
+                          .cols = dw.cols,
+                          .src_stride = dy.stride,
+                          .dst_stride = dw.stride,
+                          .bias = false,
+                          .accumulate = true,
+                          .x_stride = x.stride};
+    impl_->execute(WeightLayout::plain, product, dy.data, x.data, nullptr, dw.floats());
 }
 
 }  // namespace fedit::cpu

@@ -50,6 +50,8 @@ public:
                   bool accumulate);
     /// dx = dy W (+ dx if accumulate).
     void multiply_transposed(TensorView dx, TensorView dy, const PackedWeight& w, bool accumulate);
+    /// dw += dy^T x, in fp32.
+    void add_outer(TensorView dw, TensorView dy, TensorView x);
 
     ProductChoice choice() const { return choice_; }
 

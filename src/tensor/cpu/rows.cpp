@@ -30,6 +30,21 @@ void CpuBackend::embedding(TensorView y, TensorView table, std::span<const std::
     copy_rows(threads_, y, table, tokens);
 }
 
+void CpuBackend::embedding_backward(TensorView dtable, TensorView dy,
+                                    std::span<const std::int32_t> tokens) {
+    check::embedding(dy, dtable, tokens);
+    // A token may come twice, so threads share out columns, not rows.
+    constexpr std::int64_t block_columns = 64;
+    parallel_blocks(threads_, dy.cols, block_columns,
+                    [&](std::int64_t begin, std::int64_t end) noexcept {
+                        for (std::int64_t t = 0; t < dy.rows; ++t) {
+                            float* to = dtable.row(tokens[static_cast<std::size_t>(t)]);
+                            const float* from = dy.row(t);
+                            for (std::int64_t j = begin; j < end; ++j) to[j] += from[j];
+                        }
+                    });
+}
+
 void CpuBackend::gather_rows(TensorView y, TensorView x, std::span<const std::int64_t> rows) {
     check::row_list("gather_rows", y, x, rows);
     copy_rows(threads_, y, x, rows);
