@@ -1,0 +1,1 @@
+// tests/support/headers.cpp: nothing but the precompiled headers of the tests.
