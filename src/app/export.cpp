@@ -11,6 +11,7 @@
 #include "fedit/core/progress.h"
 #include "fedit/experiment/adapter_file.h"
 #include "fedit/experiment/checkpoint.h"
+#include "fedit/model/dense.h"
 #include "fedit/model/merged_model.h"
 
 namespace fedit {
@@ -52,6 +53,11 @@ void export_adapter(const Context& context, const Config& config, const fs::path
                           .remedy = "use it as it lies; --merge makes a whole model of it"});
     }
     const Checkpoint checkpoint = Checkpoint::read(path);
+    if (is_dense(checkpoint.layout)) {
+        throw InputError({.what = "the checkpoint holds weights of the base, and no adapter",
+                          .where = fmt::format("--adapter {}", path.string()),
+                          .remedy = "write a whole model: --merge --model FOLDER"});
+    }
     const std::string base = config.model.empty() ? base_of(checkpoint, path) : config.model;
     context.files.write_folder(config.output,
                                encode_peft(checkpoint.layout, checkpoint.x, checkpoint.lora, base));

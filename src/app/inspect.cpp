@@ -15,6 +15,7 @@
 #include "fedit/core/progress.h"
 #include "fedit/experiment/checkpoint.h"
 #include "fedit/io/json.h"
+#include "fedit/model/dense.h"
 #include "fedit/model/hf_folder.h"
 #include "fedit/text/tokenizer.h"
 
@@ -138,6 +139,7 @@ void inspect_checkpoint(Sheet& sheet, const fs::path& path) {
     }
     add_patterns(sheet, "lora_rank_pattern", checkpoint.lora.rank_pattern);
     add_patterns(sheet, "lora_alpha_pattern", checkpoint.lora.alpha_pattern);
+    sheet.fact("trains", is_dense(checkpoint.layout) ? "weights of the base" : "an adapter");
     sheet.fact("adapter_modules", static_cast<std::int64_t>(checkpoint.layout.modules.size()));
     sheet.fact("adapter_parameters", checkpoint.layout.size);
     sheet.fact("adapter_norm", norm(checkpoint.x));

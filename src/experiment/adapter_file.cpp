@@ -1,10 +1,27 @@
 // experiment/adapter_file.cpp: tells a PEFT folder from a checkpoint.
 #include "fedit/experiment/adapter_file.h"
 
+#include <algorithm>
+
 #include "fedit/core/error.h"
 #include "fedit/experiment/checkpoint.h"
+#include "fedit/model/dense.h"
 
 namespace fedit {
+
+namespace {
+
+/// Whether the checkpoint's layout is one that this model has.
+bool fits(const Checkpoint& checkpoint, const ModelConfig& model) {
+    const Layout& layout = checkpoint.layout;
+    if (!is_dense(layout)) return layout == make_lora_layout(model, checkpoint.lora);
+    const bool biases_alone = std::all_of(
+        layout.modules.begin(), layout.modules.end(),
+        [](const Module& module) { return module.name.ends_with(".bias"); });
+    return layout == make_dense_layout(model, biases_alone ? Tune::bitfit : Tune::full);
+}
+
+}  // namespace
 
 PeftAdapter read_adapter(const std::filesystem::path& path, const ModelConfig& model) {
     if (!std::filesystem::exists(path)) {
@@ -16,8 +33,8 @@ PeftAdapter read_adapter(const std::filesystem::path& path, const ModelConfig& m
     }
     if (std::filesystem::is_directory(path)) return read_peft(path, model);
     Checkpoint checkpoint = Checkpoint::read(path);
-    if (checkpoint.layout != make_lora_layout(model, checkpoint.lora)) {
-        throw InputError({.what = "the checkpoint's adapter belongs to a model of another shape",
+    if (!fits(checkpoint, model)) {
+        throw InputError({.what = "the checkpoint belongs to a model of another shape",
                           .where = path.string(),
                           .remedy = "give the model that the run was started with"});
     }

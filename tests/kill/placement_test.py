@@ -7,7 +7,7 @@ import sys
 import time
 import unittest
 
-from training import Program, adapter_digest, children, finish, wait_for
+from training import Program, adapter_digest, children, finish, model_digest, wait_for
 
 MPIEXEC, FEDIT = sys.argv.pop(), sys.argv.pop()
 ROUNDS = 3
@@ -34,6 +34,32 @@ class Placement(unittest.TestCase):
         self.assertEqual(len(set(digests[1])), ROUNDS, "the adapter does not move")
         for ranks in (0, 2, 4):
             self.assertEqual(digests[ranks], digests[1], f"{ranks} ranks")
+
+    def test_full_tuning_depends_on_ranks_and_stops_as_little(self):
+        options = ("--tune", "full", "--rounds", 2, "--local-steps", 30, "--keep-last", 0)
+        digests = {}
+        for ranks in (1, 2, 4):
+            output = self.folder / f"full_{ranks}"
+            code, said = self.program.run(output, ranks, *options)
+            self.assertEqual(code, 0, said)
+            digests[ranks] = [model_digest(output, n) for n in (1, 2)]
+        self.assertNotEqual(*digests[1])
+        self.assertEqual(digests[2], digests[1])
+        self.assertEqual(digests[4], digests[1])
+
+        output, code = self.folder / "full_stopped", 75
+        while code == 75:
+            code, said = self.program.run(output, 2, *options, "--max-walltime", 1 / 60)
+        self.assertEqual(code, 0, said)
+        self.assertEqual(model_digest(output, 2), digests[1][1])
+
+    def test_one_client_equals_centralized_training(self):
+        options = ("--tune", "full", "--rounds", 1, "--local-epochs", 1)
+        central, alone = self.folder / "central", self.folder / "alone"
+        for output, who in ((central, ("--mode", "centralized")), (alone, ("--num-clients", "1"))):
+            code, said = self.program.run(output, 1, *options, *who)
+            self.assertEqual(code, 0, said)
+        self.assertEqual(model_digest(central, 1), model_digest(alone, 1))
 
     def undisturbed(self):
         if Placement.long_digest is None:

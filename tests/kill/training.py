@@ -31,7 +31,8 @@ class Program:
         mpirun = [self.mpiexec, "--bind-to", "none", "-n", str(ranks)] if ranks else []
         return [*mpirun, program or self.fedit, "train", "--model", self.model,
                 "--data", ROOT / "data" / "test.jsonl", "--eval-data", ROOT / "data" / "test.jsonl",
-                "--output", output, "--threads", "1", "--num-clients", "5",
+                "--output", output, "--threads", "1",
+                *(() if {"--num-clients", "--mode"} & set(options) else ("--num-clients", "5")),
                 "--lora-target-modules", "q_proj,down_proj", "--lora-r", "4", "--batch-size", "2",
                 "--micro-batch-size", "1", "--lora-dropout", "0.1", "--learning-rate", "0.002",
                 "--progress", "none", *map(str, options)]
@@ -83,7 +84,16 @@ def wait_until_gone(pids, seconds=15):
 
 def adapter_digest(output, rounds):
     """What must not change: the bytes of the global adapter after a round."""
-    path = pathlib.Path(output) / "adapters" / f"round_{rounds:06}" / "adapter_model.safetensors"
+    return digest(output, "adapters", rounds, "adapter_model.safetensors")
+
+
+def model_digest(output, rounds):
+    """The same where the base's own weights train."""
+    return digest(output, "models", rounds, "model.safetensors")
+
+
+def digest(output, results, rounds, name):
+    path = pathlib.Path(output) / results / f"round_{rounds:06}" / name
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
