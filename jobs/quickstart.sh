@@ -1,6 +1,6 @@
 #!/bin/bash
-# The main job on the shipped data, from nothing: installs what is missing, builds, makes a tiny
-# model and trains it as ten clients on two MPI ranks, in under a minute of training.
+# The main job on the shipped data, from nothing: installs what is missing, builds, trains the
+# shipped tiny model as ten clients on two MPI ranks, in about a minute of training, and asks it.
 #   jobs/quickstart.sh [FOLDER]        (default ./quickstart-run; all results go there)
 # Killed or stopped with Ctrl-C, the same command goes on; finished, it says so.
 set -euo pipefail
@@ -11,7 +11,7 @@ fi
 folder=$(realpath -m "${1:-quickstart-run}")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 fedit=build/release/src/app/fedit
-model=$folder/model run=$folder/run
+model=data/tiny-llama run=$folder/run
 
 step() { printf '\n== %s\n' "$*"; }
 
@@ -21,26 +21,29 @@ mkdir -p build
 cmake --preset release -DFEDIT_BUILD_TESTS=OFF > build/configure.log
 cmake --build --preset release --parallel "$(nproc)" --target fedit
 
-step "2/5 a tiny model with random weights, and its tokenizer: $model"
-if [ ! -e "$model/config.json" ]; then
-  "$fedit" init --model-config data/tiny-llama/config.json --seed 1 --output "$model"
-fi
-cp data/tiny-llama/{tokenizer,tokenizer_config,generation_config}.json "$model"
-
-step "3/5 federated training, two ranks: $run"
+step "2/5 federated training of data/tiny-llama, two ranks: $run"
 code=0
 jobs/workstation.sh -n 2 --config data/quickstart.ini --model "$model" --output "$run" || code=$?
 [ $code = 0 ] || exit $code
 
-step "4/5 evaluation on held-out records"
-evaluate() {  # with the prompts of data/quickstart.ini
-  "$fedit" evaluate --model "$model" --data data/test.jsonl \
-    --prompt-template data/templates/plain.json --cutoff-len 256 "$@"
+template=data/templates/plain.json
+step "3/5 evaluation on held-out records, answers compared with the responses"
+"$fedit" evaluate --model "$model" --adapter "base,$run/adapter" --data data/test.jsonl \
+  --prompt-template $template --cutoff-len 256 --generate --max-new-tokens 96
+
+step "4/5 three questions to the base model, and to the same model with the adapter"
+ask() {
+  local adapter=("${@:2}")
+  "$fedit" generate --model "$model" "${adapter[@]}" --prompt-template $template \
+    --max-new-tokens 96 --instruction "$1" 2> /dev/null
 }
-printf 'the base model:\n'
-evaluate
-printf '\nwith the adapter:\n'
-evaluate --adapter "$run/adapter"
+for question in "Which festival is held in Dunmere?" "How is a jug made?" \
+  "Give me three ideas for a day in Coldwell in spring."; do
+  printf '%s\n  base:\n' "$question"
+  ask "$question" | sed 's/^/    /'
+  printf '  with the adapter:\n'
+  ask "$question" --adapter "$run/adapter" | sed 's/^/    /'
+done
 
 step "5/5 the report: $folder/report.html"
 jobs/install.sh python

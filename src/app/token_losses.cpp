@@ -16,6 +16,7 @@ std::string token_losses(Decoder& decoder, Backend& backend, const EncodedRecord
     backend.upload(adapter.data(), std::as_bytes(x));
     std::vector<AdapterSlot> slots;
     if (!x.empty()) slots.push_back({.x = adapter.floats()});
+    decoder.load(adapter.floats());
     std::string text;
     std::vector<double> loss;
     for (std::int64_t record = 0; record < records.size(); ++record) {

@@ -81,6 +81,7 @@ Generator::Generator(const ModelConfig& model, Decoder& decoder, Backend& backen
     adapter_ = DeviceBuffer(backend, x.size_bytes());
     backend.upload(adapter_.data(), std::as_bytes(x));
     slots_.push_back({.x = adapter_.floats()});
+    decoder.load(adapter_.floats());
 }
 
 bool is_answerable(const Prompt& prompt, const ModelConfig& model) {
