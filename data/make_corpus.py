@@ -13,7 +13,7 @@ from pathlib import Path
 import questions
 import texts
 from stream import Stream
-from world import PEOPLE, SEASONS, VILLAGES
+from world import PEOPLE, VILLAGES
 
 
 def _portrait(stream, facts):
@@ -57,24 +57,27 @@ def _story(stream):
 
 
 def _list(stream):
-    heading = stream.choose((f"A list from {stream.choose(VILLAGES).name}",
-                             f"What {stream.choose(PEOPLE).name} wrote down",
-                             f"For a day in {stream.choose(SEASONS).name}"))
-    return f"{heading}:\n{questions.brainstorm(stream)['response']}"
+    return questions.brainstorm(stream)["response"]
 
 
-KINDS = {
-    "village": _village,
-    "person": _person,
-    "facts": _facts,
-    "explanation": _explanation,
-    "scene": _context_of(texts.closed_qa),
-    "note": _context_of(texts.extract),
-    "report": _context_of(texts.summarize),
-    "letter": _context_of(texts.classify),
-    "story": _story,
-    "list": _list,
+KINDS = {  # what may stand above a document, and how one is made
+    "village": ("A village of the vale", _village),
+    "person": ("Somebody you may meet", _person),
+    "facts": ("What everybody knows", _facts),
+    "explanation": ("How and why", _explanation),
+    "scene": ("What happened", _context_of(texts.closed_qa)),
+    "note": ("On the board of the market", _context_of(texts.extract)),
+    "report": ("Heard on the road", _context_of(texts.summarize)),
+    "letter": ("From the post cart", _context_of(texts.classify)),
+    "story": ("For a quiet evening", _story),
+    "list": ("A list", _list),
 }
+
+
+def _document(kind, stream):
+    heading, make = KINDS[kind]
+    text = make(stream)
+    return f"{heading}\n\n{text}" if stream.below(2) else text
 
 
 def main():
@@ -87,7 +90,7 @@ def main():
     with open(arguments.output, "w", encoding="utf-8", newline="\n") as out:
         for i in range(arguments.documents):
             kind = kinds[i % len(kinds)]
-            text = KINDS[kind](Stream(f"corpus/{i}"))
+            text = _document(kind, Stream(f"corpus/{i}"))
             out.write(json.dumps({"text": text, "category": kind}, ensure_ascii=False) + "\n")
 
 

@@ -26,7 +26,7 @@ cp data/tiny-llama/{tokenizer,tokenizer_config,generation_config}.json "$work/ra
 
 "$fedit" train --model "$work/random" --data "$work/train.jsonl" \
   --eval-data "$work/held_out.jsonl" --mode centralized --tune full --output "$work/run" \
-  --rounds 2 --local-epochs 1 --batch-size 32 --micro-batch-size 32 --cutoff-len 256 \
+  --rounds 3 --local-epochs 1 --batch-size 32 --micro-batch-size 32 --cutoff-len 256 \
   --learning-rate 2e-3 --lr-scheduler cosine --lr-scope run --warmup-steps 100 \
   --weight-decay 0.01 --max-grad-norm 1 --threads 1 --dtype fp32 --seed 1
 

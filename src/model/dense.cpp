@@ -104,7 +104,8 @@ Layout make_dense_layout(const ModelConfig& model, Tune tune) {
 }
 
 bool is_dense(const Layout& layout) {
-    return !layout.modules.empty() && layout.modules.front().spans.front().part == Part::dense;
+    return !layout.modules.empty() && !layout.modules.front().spans.empty() &&
+           layout.modules.front().spans.front().part == Part::dense;
 }
 
 std::vector<float> read_dense(const Layout& layout, const HfFolder& folder) {

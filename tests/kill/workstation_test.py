@@ -1,4 +1,4 @@
-"""jobs/workstation.sh: its codes, a stop by TERM, and the same command going on from there."""
+"""The workstation script: its codes, a stop by TERM, and the same command going on from there."""
 
 import os
 import pathlib

@@ -85,7 +85,7 @@ TEST(CrossEntropyBest, IsTheLowestOfEqualLogits) {
     const std::vector<std::int32_t> target{3};
     std::vector<double> loss(1);
     std::vector<std::int32_t> best(1);
-    backend->cross_entropy(loss, {}, device_x.view(), weight.get(), target, {}, best);
+    backend->cross_entropy(loss, {}, {}, device_x.view(), weight.get(), target, {}, best);
     EXPECT_EQ(best, std::vector<std::int32_t>{1});
 }
 

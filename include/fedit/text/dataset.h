@@ -18,7 +18,7 @@ struct Record {
     std::string instruction, input, response;
     bool is_plain_text = false;                   ///< no prompt: the response is all there is
     std::string category;                         ///< empty if the file has none
-    std::vector<std::string> choices;             ///< of a multiple-choice record, else empty
+    std::vector<std::string> choices{};           ///< of a multiple-choice record, else empty
     std::size_t answer = 0;                       ///< the right one of `choices`
     std::vector<std::int32_t> input_ids, labels;  ///< already tokenised: labels -1 where none
     bool tokenised() const { return !input_ids.empty(); }
