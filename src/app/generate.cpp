@@ -81,6 +81,11 @@ Questions read_questions(const Config& config, const ModelConfig& model) {
         read_records(questions, config, model);
     } else if (!config.input.empty()) {
         read_lines(questions, config, model.vocab_size);
+        if (questions.prompts.empty()) {
+            throw InputError({.what = "there are no prompts",
+                              .where = fmt::format("--input {}", config.input),
+                              .remedy = "give one JSON string a line"});
+        }
     } else {
         questions.prompt = prompt_template(config);
         questions.tokenizer = read_tokenizer(config, Wanted::always);

@@ -78,10 +78,12 @@ Tokenizer::Impl::Impl(TokenizerFile read)
       normalized_matcher(normalized, normalized_contents(normalized, file.normalizer)),
       vocab_size(static_cast<std::int64_t>(file.model.spellings().size())) {
     for (const AddedToken& token : raw) added[token.id] = {token.content, token.special};
-    // A token that is looked for in normalised text is also spelled so.
+    // A token that is looked for in normalised text is also spelled so; and if that is another
+    // spelling, the library tokenizers shows it even where special tokens are left out.
     const std::vector<std::string> spelled = normalized_contents(normalized, file.normalizer);
     for (std::size_t i = 0; i < normalized.size(); ++i) {
-        added[normalized[i].id] = {spelled[i], normalized[i].special};
+        added[normalized[i].id] = {spelled[i],
+                                   normalized[i].special && spelled[i] == normalized[i].content};
     }
     for (const AddedToken& token : file.added) {
         vocab_size = std::max(vocab_size, std::int64_t{token.id} + 1);

@@ -38,7 +38,7 @@ std::string_view to_string(FinishReason reason);
 
 struct Answer {
     std::vector<std::int32_t> new_ids;
-    std::string text;  ///< of new_ids, special tokens and stop string left out
+    std::string text;  ///< what Tokenizer::decode makes of new_ids, up to the stop string
     FinishReason finish_reason = FinishReason::length;
 };
 

@@ -16,7 +16,8 @@ namespace fedit {
 /// Whether the template of tokenizer.json (BOS before, perhaps EOS after) is applied.
 enum class SpecialTokens { none, add };
 
-/// Whether decoded text shows special tokens.
+/// Whether decoded text shows special tokens. Those that are looked for in normalised text and
+/// spelled otherwise there are always shown, as by the library tokenizers.
 enum class SpecialText { skip, keep };
 
 /// Ids and, for each, the byte of the input where the token's own text begins (0 for tokens that
