@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 build_packages=(
   g++ cmake ninja-build git libopenmpi-dev openmpi-bin libhdf5-dev libboost-program-options-dev
-  libdnnl-dev libhwy-dev libfmt-dev nlohmann-json3-dev libssl-dev libpcre2-dev
+  libdnnl-dev libhwy-dev libfmt-dev nlohmann-json3-dev libssl-dev libpcre2-dev libicu-dev
 )
 test_packages=(
   "${build_packages[@]}" libgtest-dev hdf5-tools slurm-wlm munge clang-format util-linux python3

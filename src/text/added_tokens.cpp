@@ -2,7 +2,9 @@
 #include "text/added_tokens.h"
 
 #include <algorithm>
+#include <utility>
 
+#include "text/unicode.h"
 #include "text/utf8.h"
 
 namespace fedit {
@@ -25,25 +27,29 @@ std::size_t space_behind(std::string_view text, std::size_t begin) {
     return begin;
 }
 
+bool stands_alone(std::string_view text, std::size_t begin, std::size_t end) {
+    const bool before =
+        begin > 0 && is_word_character(code_point_at(text, last_character(text.substr(0, begin))));
+    const bool behind = end < text.size() && is_word_character(code_point_at(text, end));
+    return !before && !behind;
+}
+
 }  // namespace
 
-AddedTokenMatcher::AddedTokenMatcher(const std::vector<AddedToken>& tokens,
-                                     const std::vector<std::string>& spellings) {
-    for (std::size_t i = 0; i < tokens.size(); ++i) {
-        const auto first = static_cast<unsigned char>(spellings[i].front());
-        by_first_byte_[first].push_back({spellings[i], tokens[i]});
+AddedTokenMatcher::AddedTokenMatcher(const std::vector<AddedToken>& tokens) {
+    for (const AddedToken& token : tokens) {
+        by_first_byte_[static_cast<unsigned char>(token.pattern.front())].push_back(token);
     }
-    for (std::vector<Pattern>& patterns : by_first_byte_) {
-        std::stable_sort(patterns.begin(), patterns.end(), [](const Pattern& a, const Pattern& b) {
-            return a.text.size() > b.text.size();
+    for (std::vector<AddedToken>& some : by_first_byte_) {
+        std::stable_sort(some.begin(), some.end(), [](const AddedToken& a, const AddedToken& b) {
+            return a.pattern.size() > b.pattern.size();
         });
     }
 }
 
-const AddedTokenMatcher::Pattern* AddedTokenMatcher::longest_at(std::string_view text,
-                                                                std::size_t begin) const {
-    for (const Pattern& pattern : by_first_byte_[static_cast<unsigned char>(text[begin])]) {
-        if (text.substr(begin, pattern.text.size()) == pattern.text) return &pattern;
+const AddedToken* AddedTokenMatcher::longest_at(std::string_view text, std::size_t begin) const {
+    for (const AddedToken& token : by_first_byte_[static_cast<unsigned char>(text[begin])]) {
+        if (text.substr(begin, token.pattern.size()) == token.pattern) return &token;
     }
     return nullptr;
 }
@@ -52,17 +58,21 @@ std::vector<Section> AddedTokenMatcher::split(std::string_view text) const {
     std::vector<Section> sections;
     std::size_t plain_begin = 0;
     for (std::size_t at = 0; at < text.size();) {
-        const Pattern* match = longest_at(text, at);
-        if (match == nullptr) {
+        const AddedToken* token = longest_at(text, at);
+        if (token == nullptr) {
             ++at;
             continue;
         }
-        const std::size_t begin = match->token.lstrip ? space_before(text, plain_begin, at) : at;
-        const std::size_t match_end = at + match->text.size();
-        const std::size_t end = match->token.rstrip ? space_behind(text, match_end) : match_end;
+        const std::size_t match = std::exchange(at, at + token->pattern.size());
+        if (token->single_word && !stands_alone(text, match, at)) continue;
+        // Spaces that the token before it took are gone; so is a token made of them alone.
+        if (at <= plain_begin && plain_begin > 0) continue;
+        const std::size_t begin =
+            token->lstrip ? space_before(text, plain_begin, match) : std::max(match, plain_begin);
+        const std::size_t end = token->rstrip ? space_behind(text, at) : at;
         if (plain_begin < begin) sections.push_back({plain_begin, begin, Section::plain});
-        sections.push_back({begin, end, match->token.id});
-        plain_begin = at = end;
+        sections.push_back({begin, end, token->id});
+        plain_begin = end;
     }
     if (plain_begin < text.size()) {
         sections.push_back({plain_begin, text.size(), Section::plain});

@@ -1,6 +1,7 @@
 // text/json_checks.h: checks of tokenizer.json fields that several of its parts share.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -8,6 +9,9 @@
 #include "fedit/io/json.h"
 
 namespace fedit {
+
+/// 4 million tokens: far above any vocabulary.
+inline constexpr std::int64_t max_token_id = 1 << 22;
 
 /// Throws InputError: the value of `json` is not supported; `supported` says what is.
 [[noreturn]] inline void refuse(const Json& json, std::string_view supported) {

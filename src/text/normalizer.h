@@ -1,60 +1,36 @@
-// text/normalizer.h: rewrites a text before the model sees it, remembering where each byte is from.
+// text/normalizer.h: rewrites a text before it is cut and encoded.
 #pragma once
 
-#include <cstdint>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "fedit/io/json.h"
+#include "text/mapped_text.h"
 
 namespace fedit {
 
-/// A rewritten text and, for each of its bytes, the byte of the user's text where the character
-/// that it stands for begins.
-struct MappedText {
-    std::string text;
-    std::vector<std::uint32_t> origin;
+/// What may stand before a text in SentencePiece: nothing, or the space of a word, before the
+/// user's text alone or before every stretch between special tokens.
+enum class DummyPrefix { none, at_start, everywhere };
 
-    /// text.substr(begin, end - begin) of the user's text, unchanged.
-    static MappedText slice(std::string_view whole, std::size_t begin, std::size_t end);
-    MappedText part(std::size_t begin, std::size_t end) const;
-
-    /// Puts `prefix` in front; it stands for the first character. An empty text stays empty.
-    void prepend(std::string_view prefix);
-    /// Replaces every `pattern` from left to right; each stands for the pattern's last character.
-    void replace(std::string_view pattern, std::string_view content);
-};
-
-/// tokenizer.json's "normalizer": Prepend and Replace in sequence.
+/// tokenizer.json's "normalizer": NFC, Prepend and Replace in sequence.
 class Normalizer {
 public:
     /// `json` may be null. Throws InputError for any other type.
     static Normalizer from_json(const Json& json);
+    /// The identity rules of SentencePiece: spaces become U+2581.
+    static Normalizer of_sentencepiece(DummyPrefix prefix);
     void apply(MappedText& text) const;
 
 private:
+    enum class Kind { compose, prepend, prepend_at_start, replace };
     struct Step {
-        std::string pattern;  // empty: prepend `content`
-        std::string content;
+        Kind kind;
+        std::string pattern{}, content{};
     };
     void add(const Json& json);
 
     std::vector<Step> steps_;
-};
-
-/// tokenizer.json's "pre_tokenizer": none, or Metaspace that does not split.
-class PreTokenizer {
-public:
-    /// `json` may be null. Throws InputError for any other type or setting.
-    static PreTokenizer from_json(const Json& json);
-    bool changes_text() const { return scheme_ != Scheme::off; }
-    void apply(MappedText& text) const;
-
-private:
-    enum class Scheme { off, never, first, always };
-    Scheme scheme_ = Scheme::off;
-    std::string replacement_;
 };
 
 }  // namespace fedit

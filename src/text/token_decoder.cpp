@@ -1,11 +1,12 @@
-// text/token_decoder.cpp: tokens' spellings back to text.
+// text/token_decoder.cpp: tokens' spellings back to text, as they come.
 #include "text/token_decoder.h"
 
+#include <algorithm>
 #include <charconv>
 #include <optional>
-#include <string_view>
 #include <utility>
 
+#include "text/byte_alphabet.h"
 #include "text/json_checks.h"
 #include "text/utf8.h"
 
@@ -13,13 +14,7 @@ namespace fedit {
 namespace {
 
 constexpr std::int64_t max_stripped = 1 << 20;
-
-void replace_all(std::string& text, std::string_view pattern, std::string_view content) {
-    for (std::size_t at = text.find(pattern); at != std::string::npos;
-         at = text.find(pattern, at + content.size())) {
-        text.replace(at, pattern.size(), content);
-    }
-}
+constexpr std::string_view replacement_character = "\xEF\xBF\xBD";  // U+FFFD
 
 // The byte that "<0x0A>" stands for; nothing if `token` is no byte token.
 std::optional<char> byte_of(std::string_view token) {
@@ -31,52 +26,40 @@ std::optional<char> byte_of(std::string_view token) {
     return static_cast<char>(value);
 }
 
-void append_bytes(std::vector<std::string>& out, std::string& bytes) {
-    if (bytes.empty()) return;
-    if (first_invalid_utf8(bytes) == bytes.size()) {
-        out.push_back(bytes);
-    } else {
-        out.insert(out.end(), bytes.size(), "\xEF\xBF\xBD");  // U+FFFD
-    }
-    bytes.clear();
-}
-
-std::vector<std::string> join_byte_tokens(const std::vector<std::string>& tokens) {
-    std::vector<std::string> out;
+// The bytes that a token of the byte alphabet spells; a token with any other character is itself.
+std::string spelled_bytes(std::string_view token) {
     std::string bytes;
-    for (const std::string& token : tokens) {
-        if (const auto byte = byte_of(token)) {
-            bytes += *byte;
-            continue;
-        }
-        append_bytes(out, bytes);
-        out.push_back(token);
+    for (std::size_t at = 0; at < token.size(); at += utf8_length(token[at])) {
+        const auto byte = spelled_byte(code_point_at(token, at));
+        if (!byte) return std::string(token);
+        bytes += static_cast<char>(*byte);
     }
-    append_bytes(out, bytes);
-    return out;
+    return bytes;
 }
 
-std::string join(const std::vector<std::string>& tokens, std::string_view separator) {
-    std::string text;
-    for (std::size_t i = 0; i < tokens.size(); ++i) {
-        if (i > 0) text += separator;
-        text += tokens[i];
+std::string replaced(std::string_view text, std::string_view pattern, std::string_view content) {
+    std::string result;
+    std::size_t done = 0;
+    for (std::size_t at = text.find(pattern); at != std::string_view::npos;
+         at = text.find(pattern, done)) {
+        result.append(text.substr(done, at - done)).append(content);
+        done = at + pattern.size();
     }
-    return text;
-}
-
-void strip(std::string& text, std::string_view character, std::size_t at_start,
-           std::size_t at_end) {
-    std::string_view rest = text;
-    for (; at_start > 0 && rest.starts_with(character); --at_start) {
-        rest.remove_prefix(character.size());
-    }
-    for (; at_end > 0 && rest.ends_with(character); --at_end) rest.remove_suffix(character.size());
-    text = std::string(rest);
+    return result.append(text.substr(done));
 }
 
 std::size_t strip_count(const Json& json) {
     return static_cast<std::size_t>(json.as_int(0, max_stripped));
+}
+
+// How many of `character` `text` ends with, at most `most`; in bytes.
+std::size_t trailing(std::string_view text, std::string_view character, std::size_t most) {
+    std::size_t bytes = 0;
+    for (; most > 0 && text.ends_with(character); --most) {
+        text.remove_suffix(character.size());
+        bytes += character.size();
+    }
+    return bytes;
 }
 
 }  // namespace
@@ -84,62 +67,187 @@ std::size_t strip_count(const Json& json) {
 TokenDecoder TokenDecoder::from_json(const Json& json) {
     TokenDecoder decoder;
     if (json.is_null()) {
-        decoder.join_with_spaces_ = true;
+        decoder.add(Step{.kind = Kind::join_with_spaces});
     } else {
         decoder.add(json);
     }
     return decoder;
 }
 
+TokenDecoder TokenDecoder::of_sentencepiece(bool prefix) {
+    TokenDecoder decoder;
+    decoder.add(Step{.kind = Kind::replace, .pattern = "\u2581", .content = " "});
+    decoder.add(Step{.kind = Kind::byte_fallback});
+    decoder.add(Step{.kind = Kind::fuse});
+    if (prefix) decoder.add(Step{.kind = Kind::strip, .content = " ", .at_start = 1});
+    return decoder;
+}
+
+void TokenDecoder::add(Step step) {
+    step.fused = fused_;
+    fused_ = fused_ || step.kind == Kind::fuse || step.kind == Kind::byte_level;
+    steps_.push_back(std::move(step));
+}
+
 void TokenDecoder::add(const Json& json) {
-    const std::string type = json["type"].as_string();
+    const std::string& type = json["type"].as_string();
+    if (fused_ && (type == "ByteFallback" || type == "ByteLevel")) {
+        refuse(json["type"], "supported: ByteFallback and ByteLevel before tokens are joined");
+    }
     if (type == "Sequence") {
         const Json parts = json["decoders"];
         for (std::size_t i = 0; i < parts.size(); ++i) add(parts[i]);
     } else if (type == "Replace") {
-        steps_.push_back({.kind = Kind::replace,
-                          .pattern = replace_pattern(json),
-                          .content = json["content"].as_string()});
+        add(Step{.kind = Kind::replace,
+                 .pattern = replace_pattern(json),
+                 .content = json["content"].as_string()});
     } else if (type == "ByteFallback") {
-        steps_.push_back({.kind = Kind::byte_fallback});
+        add(Step{.kind = Kind::byte_fallback});
+    } else if (type == "ByteLevel") {
+        add(Step{.kind = Kind::byte_level});
     } else if (type == "Fuse") {
-        steps_.push_back({.kind = Kind::fuse});
+        add(Step{.kind = Kind::fuse});
     } else if (type == "Strip") {
-        const std::string content = json["content"].as_string();
+        const std::string& content = json["content"].as_string();
         if (content.empty() || utf8_length(content[0]) != content.size()) {
             refuse(json["content"], "supported: one character");
         }
-        steps_.push_back({.kind = Kind::strip,
-                          .content = content,
-                          .at_start = strip_count(json["start"]),
-                          .at_end = strip_count(json["stop"])});
+        add(Step{.kind = Kind::strip,
+                 .content = content,
+                 .at_start = strip_count(json["start"]),
+                 .at_end = strip_count(json["stop"])});
     } else {
         refuse(json["type"],
-               "supported decoders: null, Sequence, Replace, ByteFallback, Fuse, Strip");
+               "supported decoders: null, Sequence, ByteLevel, Replace, ByteFallback, Fuse, Strip");
     }
 }
 
-std::string TokenDecoder::decode(std::vector<std::string> tokens) const {
-    if (join_with_spaces_) return join(tokens, " ");
-    for (const Step& step : steps_) {
-        switch (step.kind) {
-            case Kind::replace:
-                for (std::string& token : tokens) replace_all(token, step.pattern, step.content);
-                break;
-            case Kind::byte_fallback:
-                tokens = join_byte_tokens(tokens);
-                break;
-            case Kind::fuse:
-                tokens = {join(tokens, "")};
-                break;
-            case Kind::strip:
-                for (std::string& token : tokens) {
-                    strip(token, step.content, step.at_start, step.at_end);
-                }
-                break;
+TokenDecoder::Stream::Stream(const TokenDecoder& decoder)
+    : decoder_(decoder), states_(decoder.steps_.size()) {}
+
+std::string TokenDecoder::Stream::push(std::string_view token) {
+    std::string out;
+    push_to(0, token, out);
+    return out;
+}
+
+std::string TokenDecoder::Stream::finish() {
+    std::string out;
+    for (std::size_t i = 0; i < states_.size(); ++i) {
+        const Step& step = decoder_.steps_[i];
+        State& state = states_[i];
+        if (step.kind == Kind::byte_fallback) {
+            flush_bytes(i, out);
+        } else if (step.kind == Kind::byte_level && !state.held.empty()) {
+            push_to(i + 1, replacement_character, out);  // a character that never ended
+        } else if (step.kind == Kind::replace && !state.held.empty()) {
+            push_to(i + 1, std::exchange(state.held, {}), out);
         }
     }
-    return join(tokens, "");
+    return out;
+}
+
+void TokenDecoder::Stream::push_to(std::size_t step, std::string_view token, std::string& out) {
+    if (step == states_.size()) {
+        out += token;
+        return;
+    }
+    switch (decoder_.steps_[step].kind) {
+        case Kind::replace:
+            replace(step, token, out);
+            break;
+        case Kind::byte_fallback:
+            join_bytes(step, token, out);
+            break;
+        case Kind::fuse:
+            push_to(step + 1, token, out);
+            break;
+        case Kind::strip:
+            strip(step, token, out);
+            break;
+        case Kind::byte_level:
+            read_bytes(step, token, out);
+            break;
+        case Kind::join_with_spaces:
+            if (std::exchange(states_[step].started, true)) push_to(step + 1, " ", out);
+            push_to(step + 1, token, out);
+            break;
+    }
+}
+
+// In one token that comes in parts, the end of a part may be the begin of a pattern.
+void TokenDecoder::Stream::replace(std::size_t step, std::string_view token, std::string& out) {
+    const Step& rule = decoder_.steps_[step];
+    if (!rule.fused) {
+        return push_to(step + 1, replaced(token, rule.pattern, rule.content), out);
+    }
+    std::string& held = states_[step].held;
+    held += token;
+    std::string result;
+    std::size_t done = 0;
+    for (std::size_t at = held.find(rule.pattern); at != std::string::npos;
+         at = held.find(rule.pattern, done)) {
+        result.append(held, done, at - done).append(rule.content);
+        done = at + rule.pattern.size();
+    }
+    const std::string_view rest = std::string_view(held).substr(done);
+    std::size_t keep = std::min(rest.size(), rule.pattern.size() - 1);
+    while (!rule.pattern.starts_with(rest.substr(rest.size() - keep))) --keep;
+    result.append(rest.substr(0, rest.size() - keep));
+    held = std::string(rest.substr(rest.size() - keep));
+    if (!result.empty()) push_to(step + 1, result, out);
+}
+
+// A run of byte tokens is text if all of it is UTF-8, else U+FFFD for each byte: nothing of it is
+// certain before its end.
+void TokenDecoder::Stream::join_bytes(std::size_t step, std::string_view token, std::string& out) {
+    if (const auto byte = byte_of(token)) {
+        states_[step].held += *byte;
+        return;
+    }
+    flush_bytes(step, out);
+    push_to(step + 1, token, out);
+}
+
+void TokenDecoder::Stream::flush_bytes(std::size_t step, std::string& out) {
+    const std::string bytes = std::exchange(states_[step].held, {});
+    if (bytes.empty()) return;
+    if (first_invalid_utf8(bytes) == bytes.size()) return push_to(step + 1, bytes, out);
+    for (std::size_t i = 0; i < bytes.size(); ++i) push_to(step + 1, replacement_character, out);
+}
+
+void TokenDecoder::Stream::strip(std::size_t step, std::string_view token, std::string& out) {
+    const Step& rule = decoder_.steps_[step];
+    State& state = states_[step];
+    if (!rule.fused) state = State{};
+    while (!state.past_start && state.stripped < rule.at_start && token.starts_with(rule.content)) {
+        token.remove_prefix(rule.content.size());
+        ++state.stripped;
+    }
+    if (!token.empty()) state.past_start = true;
+    state.held += token;
+    const std::size_t keep = trailing(state.held, rule.content, rule.at_end);
+    const std::string sure = state.held.substr(0, state.held.size() - keep);
+    state.held.erase(0, sure.size());
+    // Of a token that is whole, the end is dropped now; of one in parts, when no part follows.
+    if (!sure.empty()) push_to(step + 1, sure, out);
+}
+
+void TokenDecoder::Stream::read_bytes(std::size_t step, std::string_view token, std::string& out) {
+    std::string& held = states_[step].held;
+    held += spelled_bytes(token);
+    std::string text;
+    std::string_view rest = held;
+    while (!rest.empty()) {
+        const std::size_t invalid = first_invalid_utf8(rest);
+        text += rest.substr(0, invalid);
+        rest.remove_prefix(invalid);
+        if (rest.empty() || is_begun_character(rest)) break;
+        rest.remove_prefix(maximal_subpart(rest));
+        text += replacement_character;
+    }
+    held = std::string(rest);
+    if (!text.empty()) push_to(step + 1, text, out);
 }
 
 }  // namespace fedit

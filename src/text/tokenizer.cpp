@@ -4,13 +4,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <unordered_map>
 #include <utility>
 
 #include "fedit/core/error.h"
 #include "text/added_tokens.h"
 #include "text/bpe.h"
-#include "text/normalizer.h"
 #include "text/tokenizer_file.h"
 #include "text/utf8.h"
 
@@ -27,45 +27,48 @@ std::vector<AddedToken> with_normalized(const std::vector<AddedToken>& tokens, b
     return result;
 }
 
-std::vector<std::string> contents(const std::vector<AddedToken>& tokens) {
-    std::vector<std::string> result;
-    for (const AddedToken& token : tokens) result.push_back(token.content);
-    return result;
+// How many characters at the begin of a spelling are white space, in either alphabet.
+std::size_t leading_spaces(std::string_view spelling) {
+    constexpr char32_t space_in_byte_alphabet = 0x120;
+    std::size_t count = 0;
+    for (std::size_t at = 0; at < spelling.size(); at += utf8_length(spelling[at])) {
+        const char32_t character = code_point_at(spelling, at);
+        if (character != space_in_byte_alphabet && !is_unicode_space(character)) break;
+        ++count;
+    }
+    return count;
 }
 
-// How `tokens` look in a normalised text.
-std::vector<std::string> normalized_contents(const std::vector<AddedToken>& tokens,
-                                             const Normalizer& normalizer) {
-    std::vector<std::string> result;
-    for (const AddedToken& token : tokens) {
-        MappedText text = MappedText::slice(token.content, 0, token.content.size());
-        normalizer.apply(text);
-        if (text.text.empty()) {
-            throw InputError({.what = fmt::format("the added token \"{}\" is empty when normalised",
-                                                  token.content),
-                              .where = "tokenizer.json, fields normalizer and added_tokens",
-                              .remedy = "set \"normalized\": false for it"});
-        }
-        result.push_back(std::move(text.text));
+void check_text(std::string_view text) {
+    if (text.size() > max_text) {
+        throw InputError({.what = fmt::format("a text of {} bytes is too long", text.size()),
+                          .where = "text to tokenise",
+                          .remedy = fmt::format("at most {} bytes at once", max_text)});
     }
-    return result;
+    const std::size_t invalid = first_invalid_utf8(text);
+    if (invalid == text.size()) return;
+    throw InputError({.what = fmt::format("byte 0x{:02X} is not valid UTF-8",
+                                          static_cast<unsigned char>(text[invalid])),
+                      .where = fmt::format("text to tokenise, byte {}", invalid),
+                      .remedy = "convert the text to UTF-8"});
 }
 
 }  // namespace
 
 struct Tokenizer::Impl {
     explicit Impl(TokenizerFile read);
-    void encode_text(std::string_view text, Encoding& out) const;
-    void encode_section(const MappedText& normalized, const Section& section, Encoding& out) const;
+    /// What decoding makes of an id; empty: nothing.
+    std::string_view spelling(std::int32_t id) const;
+    bool is_special(std::int32_t id) const;
 
     struct Added {
         std::string spelling;
         bool special;
     };
+    class Encoder;
 
     TokenizerFile file;
-    std::vector<AddedToken> raw, normalized;  // looked for before and after normalisation
-    AddedTokenMatcher raw_matcher, normalized_matcher;
+    AddedTokenMatcher raw, normalized;  // look for tokens before and after normalisation
     std::unordered_map<std::int32_t, Added> added;
     std::int64_t vocab_size;
 };
@@ -74,63 +77,107 @@ Tokenizer::Impl::Impl(TokenizerFile read)
     : file(std::move(read)),
       raw(with_normalized(file.added, false)),
       normalized(with_normalized(file.added, true)),
-      raw_matcher(raw, contents(raw)),
-      normalized_matcher(normalized, normalized_contents(normalized, file.normalizer)),
       vocab_size(static_cast<std::int64_t>(file.model.spellings().size())) {
-    for (const AddedToken& token : raw) added[token.id] = {token.content, token.special};
-    // A token that is looked for in normalised text is also spelled so; and if that is another
-    // spelling, the library tokenizers shows it even where special tokens are left out.
-    const std::vector<std::string> spelled = normalized_contents(normalized, file.normalizer);
-    for (std::size_t i = 0; i < normalized.size(); ++i) {
-        added[normalized[i].id] = {spelled[i],
-                                   normalized[i].special && spelled[i] == normalized[i].content};
-    }
     for (const AddedToken& token : file.added) {
+        // A token that is looked for in normalised text is also spelled so; and if that is another
+        // spelling, the library tokenizers shows it even where special tokens are left out.
+        added[token.id] = {token.pattern, token.special && token.pattern == token.content};
         vocab_size = std::max(vocab_size, std::int64_t{token.id} + 1);
     }
 }
 
-void Tokenizer::Impl::encode_section(const MappedText& normalized_text, const Section& section,
-                                     Encoding& out) const {
-    std::vector<PlacedToken> tokens;
-    if (!file.pre_tokenizer.changes_text()) {
-        const std::string_view whole = normalized_text.text;
-        file.model.encode(whole.substr(section.begin, section.end - section.begin), tokens);
-        for (const PlacedToken& token : tokens) {
-            out.ids.push_back(token.id);
-            out.begins.push_back(normalized_text.origin[section.begin + token.begin]);
+std::string_view Tokenizer::Impl::spelling(std::int32_t id) const {
+    if (const auto found = added.find(id); found != added.end()) return found->second.spelling;
+    const std::vector<std::string>& spellings = file.model.spellings();
+    if (id < 0 || static_cast<std::size_t>(id) >= spellings.size()) return {};
+    return spellings[id];
+}
+
+bool Tokenizer::Impl::is_special(std::int32_t id) const {
+    const auto found = added.find(id);
+    return found != added.end() && found->second.special;
+}
+
+// One text on its way to ids. Added tokens are cut out of the text itself first, and then out of
+// each normalised rest, so that every rest is normalised (and gets its prefix) on its own.
+class Tokenizer::Impl::Encoder {
+public:
+    Encoder(const Impl& impl, std::string_view text, Encoding& out)
+        : impl_(impl), text_(text), out_(out), encoder_(impl.file.model) {}
+
+    void run() {
+        for (const Section& section : impl_.raw.split(text_)) {
+            if (section.id == Section::plain) {
+                encode_plain(section);
+            } else {
+                add(section.id, section.begin, section.end);
+            }
         }
-        return;
     }
-    MappedText part = normalized_text.part(section.begin, section.end);
-    file.pre_tokenizer.apply(part);
-    file.model.encode(part.text, tokens);
-    for (const PlacedToken& token : tokens) {
-        out.ids.push_back(token.id);
-        out.begins.push_back(part.origin[token.begin]);
+
+private:
+    void encode_plain(const Section& outer);
+    void encode_pieces(const MappedText& part);
+    void add(std::int32_t id, std::size_t begin, std::size_t end);
+    std::size_t without_space(std::int32_t id, std::size_t begin, std::size_t end) const;
+
+    const Impl& impl_;
+    std::string_view text_;
+    Encoding& out_;
+    BpeModel::Encoder encoder_;
+    std::vector<PlacedToken> tokens_;
+};
+
+void Tokenizer::Impl::Encoder::encode_plain(const Section& outer) {
+    MappedText rest = MappedText::slice(text_, outer.begin, outer.end);
+    impl_.file.normalizer.apply(rest);
+    const auto end_of = [&](std::size_t byte) {
+        return rest.origin[byte] + utf8_length(text_[rest.origin[byte]]);
+    };
+    for (const Section& section : impl_.normalized.split(rest.text)) {
+        if (section.id == Section::plain) {
+            encode_pieces(rest.part(section.begin, section.end));
+        } else {
+            add(section.id, rest.origin[section.begin], end_of(section.end - 1));
+        }
     }
 }
 
-// Added tokens are cut out of the text itself first, and then out of each normalised rest, so that
-// every rest is normalised (and gets its prefix) on its own.
-void Tokenizer::Impl::encode_text(std::string_view text, Encoding& out) const {
-    for (const Section& outer : raw_matcher.split(text)) {
-        if (outer.id != Section::plain) {
-            out.ids.push_back(outer.id);
-            out.begins.push_back(static_cast<std::uint32_t>(outer.begin));
-            continue;
-        }
-        MappedText rest = MappedText::slice(text, outer.begin, outer.end);
-        file.normalizer.apply(rest);
-        for (const Section& section : normalized_matcher.split(rest.text)) {
-            if (section.id == Section::plain) {
-                encode_section(rest, section, out);
-                continue;
-            }
-            out.ids.push_back(section.id);
-            out.begins.push_back(rest.origin[section.begin]);
+void Tokenizer::Impl::Encoder::encode_pieces(const MappedText& part) {
+    const PieceList list = impl_.file.pre_tokenizer.apply(part);
+    const std::vector<std::uint32_t>& origin = list.text.origin;
+    for (const Piece& piece : list.pieces) {
+        tokens_.clear();
+        encoder_.encode(
+            std::string_view(list.text.text).substr(piece.begin, piece.end - piece.begin), tokens_);
+        for (std::size_t i = 0; i < tokens_.size(); ++i) {
+            const std::size_t begin = piece.begin + tokens_[i].begin;
+            const std::size_t end =
+                i + 1 < tokens_.size() ? piece.begin + tokens_[i + 1].begin : piece.end;
+            const std::uint32_t last = origin[std::max(end - 1, begin)];
+            add(tokens_[i].id, origin[begin], last + utf8_length(text_[last]));
         }
     }
+}
+
+void Tokenizer::Impl::Encoder::add(std::int32_t id, std::size_t begin, std::size_t end) {
+    if (impl_.file.around.begins != PostProcessor::Begins::with_space) {
+        begin = without_space(id, begin, end);
+    }
+    out_.ids.push_back(id);
+    out_.begins.push_back(static_cast<std::uint32_t>(begin));
+}
+
+std::size_t Tokenizer::Impl::Encoder::without_space(std::int32_t id, std::size_t begin,
+                                                    std::size_t end) const {
+    const bool is_first = begin == 0 || out_.ids.empty();
+    if (is_first && impl_.file.around.begins == PostProcessor::Begins::behind_space_but_first) {
+        return begin;
+    }
+    for (std::size_t left = leading_spaces(impl_.spelling(id)); left > 0 && begin < end; --left) {
+        begin += utf8_length(text_[begin]);
+    }
+    return begin;
 }
 
 Tokenizer::Tokenizer(std::unique_ptr<const Impl> impl) : impl_(std::move(impl)) {}
@@ -143,43 +190,23 @@ Tokenizer Tokenizer::load(const std::filesystem::path& folder) {
 }
 
 Encoding Tokenizer::encode(std::string_view text, SpecialTokens special) const {
-    if (text.size() > max_text) {
-        throw InputError({.what = fmt::format("a text of {} bytes is too long", text.size()),
-                          .where = "text to tokenise",
-                          .remedy = fmt::format("at most {} bytes at once", max_text)});
-    }
-    const std::size_t invalid = first_invalid_utf8(text);
-    if (invalid != text.size()) {
-        throw InputError({.what = fmt::format("byte 0x{:02X} is not valid UTF-8",
-                                              static_cast<unsigned char>(text[invalid])),
-                          .where = fmt::format("text to tokenise, byte {}", invalid),
-                          .remedy = "convert the text to UTF-8"});
-    }
-    const TokenTemplate none;
-    const TokenTemplate& around = special == SpecialTokens::add ? impl_->file.single : none;
+    check_text(text);
     Encoding out;
-    out.ids = around.before;
-    out.begins.assign(around.before.size(), 0);
-    impl_->encode_text(text, out);
+    Impl::Encoder(*impl_, text, out).run();
+    if (special == SpecialTokens::none) return out;
+    const PostProcessor& around = impl_->file.around;
+    out.ids.insert(out.ids.begin(), around.before.begin(), around.before.end());
+    out.begins.insert(out.begins.begin(), around.before.size(), 0);
     out.ids.insert(out.ids.end(), around.behind.begin(), around.behind.end());
     out.begins.resize(out.ids.size(), static_cast<std::uint32_t>(text.size()));
     return out;
 }
 
 std::string Tokenizer::decode(std::span<const std::int32_t> ids, SpecialText special) const {
-    const std::vector<std::string>& spellings = impl_->file.model.spellings();
-    std::vector<std::string> tokens;
-    for (const std::int32_t id : ids) {
-        const auto found = impl_->added.find(id);
-        if (found != impl_->added.end()) {
-            if (special == SpecialText::keep || !found->second.special) {
-                tokens.push_back(found->second.spelling);
-            }
-        } else if (id >= 0 && static_cast<std::size_t>(id) < spellings.size()) {
-            tokens.push_back(spellings[id]);
-        }
-    }
-    return impl_->file.decoder.decode(std::move(tokens));
+    TokenStream stream(*this, special);
+    std::string text;
+    for (const std::int32_t id : ids) text += stream.push(id);
+    return text += stream.finish();
 }
 
 std::int64_t Tokenizer::vocab_size() const {
@@ -191,8 +218,41 @@ std::optional<std::int32_t> Tokenizer::bos() const {
 std::optional<std::int32_t> Tokenizer::eos() const {
     return impl_->file.eos;
 }
+std::optional<std::int32_t> Tokenizer::find(const std::string& token) const {
+    return impl_->file.find(token);
+}
+std::string_view Tokenizer::token(std::int32_t id) const {
+    return impl_->spelling(id);
+}
+bool Tokenizer::is_special(std::int32_t id) const {
+    return impl_->is_special(id);
+}
 const std::string& Tokenizer::fingerprint() const {
     return impl_->file.fingerprint;
+}
+
+struct TokenStream::Impl {
+    const Tokenizer::Impl& tokenizer;
+    SpecialText special;
+    TokenDecoder::Stream stream;
+};
+
+TokenStream::TokenStream(const Tokenizer& tokenizer, SpecialText special)
+    : impl_(new Impl{*tokenizer.impl_, special,
+                     TokenDecoder::Stream(tokenizer.impl_->file.decoder)}) {}
+TokenStream::~TokenStream() = default;
+TokenStream::TokenStream(TokenStream&&) noexcept = default;
+TokenStream& TokenStream::operator=(TokenStream&&) noexcept = default;
+
+std::string TokenStream::push(std::int32_t id) {
+    const std::string_view spelling = impl_->tokenizer.spelling(id);
+    if (spelling.empty()) return {};
+    if (impl_->special == SpecialText::skip && impl_->tokenizer.is_special(id)) return {};
+    return impl_->stream.push(spelling);
+}
+
+std::string TokenStream::finish() {
+    return impl_->stream.finish();
 }
 
 }  // namespace fedit

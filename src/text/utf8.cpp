@@ -1,6 +1,7 @@
 // text/utf8.cpp: strict UTF-8, one character at a time.
 #include "text/utf8.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -11,28 +12,39 @@ bool in_range(unsigned char byte, unsigned char low, unsigned char high) {
     return byte >= low && byte <= high;
 }
 
-// Length of the well-formed sequence at `bytes`, of which `available` exist; 0 if it is ill-formed.
-std::size_t well_formed_length(const unsigned char* bytes, std::size_t available) {
+// Length of the sequence that `lead` begins; 0 if it begins none.
+std::size_t sequence_length(unsigned char lead) {
+    return lead < 0x80                  ? 1
+           : in_range(lead, 0xC2, 0xDF) ? 2
+           : in_range(lead, 0xE0, 0xEF) ? 3
+           : in_range(lead, 0xF0, 0xF4) ? 4
+                                        : 0;
+}
+
+// How many of the `available` bytes at `bytes` belong to one sequence: its length if it is whole
+// and well-formed, fewer if it breaks off; 0 if no sequence begins there.
+std::size_t well_formed_part(const unsigned char* bytes, std::size_t available) {
     const unsigned char lead = bytes[0];
-    if (lead < 0x80) return 1;
-    const std::size_t length = in_range(lead, 0xC2, 0xDF)   ? 2
-                               : in_range(lead, 0xE0, 0xEF) ? 3
-                               : in_range(lead, 0xF0, 0xF4) ? 4
-                                                            : 0;
-    if (length == 0 || length > available) return 0;
+    const std::size_t length = sequence_length(lead);
+    if (length <= 1) return length;
     const unsigned char low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
     const unsigned char high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
-    if (!in_range(bytes[1], low, high)) return 0;
-    for (std::size_t i = 2; i < length; ++i) {
-        if (!in_range(bytes[i], 0x80, 0xBF)) return 0;
+    std::size_t part = 1;
+    while (part < std::min(length, available) &&
+           in_range(bytes[part], part == 1 ? low : 0x80, part == 1 ? high : 0xBF)) {
+        ++part;
     }
-    return length;
+    return part;
+}
+
+const unsigned char* bytes_of(std::string_view text) {
+    return reinterpret_cast<const unsigned char*>(text.data());
 }
 
 }  // namespace
 
 std::size_t first_invalid_utf8(std::string_view text) {
-    const auto* bytes = reinterpret_cast<const unsigned char*>(text.data());
+    const unsigned char* bytes = bytes_of(text);
     std::size_t at = 0;
     while (at < text.size()) {
         std::uint64_t eight = 0;
@@ -43,11 +55,20 @@ std::size_t first_invalid_utf8(std::string_view text) {
                 continue;
             }
         }
-        const std::size_t length = well_formed_length(bytes + at, text.size() - at);
-        if (length == 0) return at;
-        at += length;
+        const std::size_t part = well_formed_part(bytes + at, text.size() - at);
+        if (part == 0 || part < sequence_length(bytes[at])) return at;
+        at += part;
     }
     return text.size();
+}
+
+std::size_t maximal_subpart(std::string_view text) {
+    return std::max<std::size_t>(1, well_formed_part(bytes_of(text), text.size()));
+}
+
+bool is_begun_character(std::string_view text) {
+    const std::size_t part = well_formed_part(bytes_of(text), text.size());
+    return part == text.size() && part < sequence_length(bytes_of(text)[0]);
 }
 
 char32_t code_point_at(std::string_view text, std::size_t begin) {

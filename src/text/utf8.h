@@ -10,6 +10,14 @@ namespace fedit {
 /// are ill-formed: Unicode 15, table 3-7), or text.size() if there is none.
 std::size_t first_invalid_utf8(std::string_view text);
 
+/// How many bytes of ill-formed `text`, from its first on, one U+FFFD stands for: a begun character
+/// that is not ended (Unicode 15, chapter 3.9: maximal subparts), or one byte. `text` is not empty
+/// and begins with an ill-formed sequence.
+std::size_t maximal_subpart(std::string_view text);
+
+/// Whether `text`, not empty, is the begin of a character whose end is missing.
+bool is_begun_character(std::string_view text);
+
 /// Bytes of the well-formed character that starts with `lead`.
 constexpr std::size_t utf8_length(char lead) {
     const auto byte = static_cast<unsigned char>(lead);

@@ -215,24 +215,36 @@ void expect_prompt_fixture(const Tokenizer& tokenizer, const std::string& name) 
         EXPECT_EQ(first_label(all, i), expected[i]["first_label"].as_int()) << "record " << i;
     }
     // The same file read as tokenised records is the same training data.
-    const EncodedRecords tokenised = encode_records(read_records(path), nullptr, alpaca, {}, 32000);
+    const EncodedRecords tokenised = encode_records(read_records(path), nullptr, alpaca, {}, tokenizer.vocab_size());
     EXPECT_EQ(tokenised.tokens, all.tokens);
     EXPECT_EQ(tokenised.labels, all.labels);
     EXPECT_EQ(tokenised.begin, all.begin);
 }
 
-TEST(PromptFixtures, Story656k) {
+TEST(PromptFixture, Story656k) {
     FEDIT_REQUIRE_SHARED(test::shared_path("fixtures/prompts"));
     FEDIT_REQUIRE_SHARED(test::shared_path("data/dolly-15k"));
     expect_prompt_fixture(Tokenizer::load(test::shared_path("data/models/story-656k")),
                           "story-656k");
 }
 
-TEST(PromptFixtures, Llama2) {
+class PromptFixtures : public testing::TestWithParam<std::string> {};
+
+TEST_P(PromptFixtures, GiveTheIdsAndFirstLabelsOfTheLibrary) {
     FEDIT_REQUIRE_SHARED(test::shared_path("fixtures/prompts"));
     FEDIT_REQUIRE_SHARED(test::shared_path("data/dolly-15k"));
-    const auto path = test::shared_path("fixtures/tokenizers/llama2.tokenizer.json");
-    expect_prompt_fixture(Tokenizer::load(test::fixture_folder(path)), "llama2");
+    expect_prompt_fixture(Tokenizer::load(test::family_folder(GetParam())), GetParam());
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, PromptFixtures,
+                         testing::Values("gpt2", "llama3", "qwen2", "llama2"),
+                         [](const auto& test_case) { return test_case.param; });
+
+// SentencePiece's own file gives what the tokenizer.json made of it gives.
+TEST(PromptFixture, Llama2FromTokenizerModel) {
+    FEDIT_REQUIRE_SHARED(test::shared_path("fixtures/prompts"));
+    FEDIT_REQUIRE_SHARED(test::shared_path("data/dolly-15k"));
+    expect_prompt_fixture(Tokenizer::load(test::llama2_model_folder()), "llama2");
 }
 
 // Labelled targets of the held-out records, by category, as an independent program counted them.

@@ -117,11 +117,24 @@ inline std::filesystem::path tiny_folder(const std::vector<Change>& changes = {}
     return folder;
 }
 
-/// A folder with a tokenizer of the shared fixtures and its EOS.
-inline std::filesystem::path fixture_folder(const std::filesystem::path& tokenizer_json) {
+/// A folder with the fixture tokenizer `name` (gpt2, llama2, llama3, qwen2) and its BOS and EOS.
+inline std::filesystem::path family_folder(const std::string& name) {
     const std::filesystem::path folder = test_folder();
-    std::filesystem::copy_file(tokenizer_json, folder / "tokenizer.json");
-    write_file(folder / "tokenizer_config.json", R"({"bos_token": "<s>", "eos_token": "</s>"})");
+    std::filesystem::copy_file(shared_path("fixtures/tokenizers/" + name + ".tokenizer.json"),
+                               folder / "tokenizer.json");
+    const char* config =
+        name == "llama2"   ? R"({"bos_token": "<s>", "eos_token": "</s>"})"
+        : name == "llama3" ? R"({"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>"})"
+                           : R"({"bos_token": null, "eos_token": "<|endoftext|>"})";
+    write_file(folder / "tokenizer_config.json", config);
+    return folder;
+}
+
+/// A folder with LLaMA-2's SentencePiece model alone.
+inline std::filesystem::path llama2_model_folder() {
+    const std::filesystem::path folder = test_folder();
+    std::filesystem::copy_file(shared_path("data/tokenizers/llama2.tokenizer.model"),
+                               folder / "tokenizer.model");
     return folder;
 }
 

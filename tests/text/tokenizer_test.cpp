@@ -136,60 +136,6 @@ TEST(Tokenizer, EncodesALongRunInOnePiece) {
     EXPECT_EQ(tokenizer.decode(encoding.ids), text);
 }
 
-// Ids and text of 366 strings from the library that defines the format.
-void expect_fixture(const Tokenizer& tokenizer, const std::string& name) {
-    const auto texts =
-        test::read_json_lines(test::shared_path("fixtures/tokenizers/strings.jsonl"));
-    const auto expected =
-        test::read_json_lines(test::shared_path("fixtures/tokenizers/" + name + ".expected.jsonl"));
-    ASSERT_EQ(texts.size(), 366U);
-    ASSERT_EQ(expected.size(), texts.size());
-    for (std::size_t i = 0; i < texts.size(); ++i) {
-        const std::string& text = texts[i].as_string();
-        const Encoding encoding = plain(tokenizer, text);
-        EXPECT_EQ(encoding.ids, test::as_ids(expected[i]["ids"])) << "string " << i << ": " << text;
-        EXPECT_EQ(tokenizer.decode(encoding.ids, SpecialText::keep),
-                  expected[i]["decoded"].as_string())
-            << "string " << i;
-        EXPECT_TRUE(std::is_sorted(encoding.begins.begin(), encoding.begins.end()));
-        if (!encoding.begins.empty()) {
-            EXPECT_EQ(encoding.begins.front(), 0U);
-            EXPECT_LT(encoding.begins.back(), text.size());
-        }
-    }
-}
-
-TEST(TokenizerFixtures, Llama2) {
-    const auto path = test::shared_path("fixtures/tokenizers/llama2.tokenizer.json");
-    FEDIT_REQUIRE_SHARED(path);
-    const Tokenizer tokenizer = Tokenizer::load(test::fixture_folder(path));
-    EXPECT_EQ(tokenizer.vocab_size(), 32000);
-    EXPECT_EQ(tokenizer.bos(), 1);
-    EXPECT_EQ(tokenizer.eos(), 2);
-    expect_fixture(tokenizer, "llama2");
-}
-
-TEST(TokenizerFixtures, Story656k) {
-    const auto folder = test::shared_path("data/models/story-656k");
-    FEDIT_REQUIRE_SHARED(folder);
-    FEDIT_REQUIRE_SHARED(test::shared_path("fixtures/tokenizers"));
-    const Tokenizer tokenizer = Tokenizer::load(folder);
-    EXPECT_EQ(tokenizer.vocab_size(), 2048);
-    expect_fixture(tokenizer, "story-656k");
-}
-
-// Offsets as the same library gives them, from characters to bytes.
-TEST(TokenizerFixtures, BeginsOfLlama2Tokens) {
-    const auto path = test::shared_path("fixtures/tokenizers/llama2.tokenizer.json");
-    FEDIT_REQUIRE_SHARED(path);
-    const Tokenizer tokenizer = Tokenizer::load(test::fixture_folder(path));
-    EXPECT_EQ(plain(tokenizer, "Hello world").begins, (Begins{0, 5}));
-    EXPECT_EQ(plain(tokenizer, " hi").begins, (Begins{0, 0}));
-    EXPECT_EQ(plain(tokenizer, "a</s> b<s>c").begins, (Begins{0, 1, 5, 5, 7, 10}));
-    EXPECT_EQ(plain(tokenizer, "\U0001F999 \U0001F999a").begins,
-              (Begins{0, 0, 0, 0, 0, 4, 5, 5, 5, 5, 9}));
-}
-
 // Every text without special tokens in it comes back.
 TEST(ShippedTokenizer, GivesTextsBack) {
     const Tokenizer tokenizer = Tokenizer::load(test::source_path("data/tiny-llama"));
