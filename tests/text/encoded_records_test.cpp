@@ -215,7 +215,8 @@ void expect_prompt_fixture(const Tokenizer& tokenizer, const std::string& name) 
         EXPECT_EQ(first_label(all, i), expected[i]["first_label"].as_int()) << "record " << i;
     }
     // The same file read as tokenised records is the same training data.
-    const EncodedRecords tokenised = encode_records(read_records(path), nullptr, alpaca, {}, tokenizer.vocab_size());
+    const EncodedRecords tokenised =
+        encode_records(read_records(path), nullptr, alpaca, {}, tokenizer.vocab_size());
     EXPECT_EQ(tokenised.tokens, all.tokens);
     EXPECT_EQ(tokenised.labels, all.labels);
     EXPECT_EQ(tokenised.begin, all.begin);

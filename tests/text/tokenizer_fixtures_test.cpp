@@ -109,13 +109,12 @@ TEST_P(TokenizerFixtures, GiveTheIdsOfOtherPrograms) {
     expect_vectors(Tokenizer::load(test::family_folder(GetParam().name)), GetParam().vectors);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Families, TokenizerFixtures,
-    testing::Values(Family{"gpt2", "gpt-2", 50257, std::nullopt, 50256},
-                    Family{"llama3", "llama-bpe", 128010, 128000, 128001},
-                    Family{"qwen2", "qwen2", 151646, std::nullopt, 151643},
-                    Family{"llama2", "llama-spm", 32000, 1, 2}),
-    [](const auto& test_case) { return test_case.param.name; });
+INSTANTIATE_TEST_SUITE_P(Families, TokenizerFixtures,
+                         testing::Values(Family{"gpt2", "gpt-2", 50257, std::nullopt, 50256},
+                                         Family{"llama3", "llama-bpe", 128010, 128000, 128001},
+                                         Family{"qwen2", "qwen2", 151646, std::nullopt, 151643},
+                                         Family{"llama2", "llama-spm", 32000, 1, 2}),
+                         [](const auto& test_case) { return test_case.param.name; });
 
 TEST_F(TokenizerFixtures, Llama2FromTokenizerModel) {
     const Tokenizer tokenizer = Tokenizer::load(test::llama2_model_folder());
