@@ -95,6 +95,7 @@ void add_run(Sheet& sheet, const RunLog& log) {
         lives.push_back({life.start, life.end, life.end_reason, life.world_size, life.rounds_done,
                          life.devices});
     }
+    if (!log.lives.empty()) sheet.fact("last_life", log.lives.back().end_reason);
     sheet.table("lives", {"start", "end", "end_reason", "world_size", "rounds_done", "devices"},
                 std::move(lives));
     add_rounds(sheet, log);

@@ -200,6 +200,7 @@ TEST(Train, LeavesARunThatInspectShowsAndEvaluateContinues) {
     ASSERT_EQ(seen.code, 0) << seen.err;
     const Json facts = Json::parse(seen.out, "standard output");
     EXPECT_EQ(facts["kind"].as_string(), "run");
+    EXPECT_EQ(facts["last_life"].as_string(), "done");
     EXPECT_EQ(facts["rounds"].size(), 2U);
     EXPECT_EQ(facts["clients"].size(), 3U);
     EXPECT_EQ(facts["lives"][0]["end_reason"].as_string(), "done");

@@ -183,14 +183,15 @@ class TrainSbatch(unittest.TestCase):
     def train_options(self, output):
         return ["--config", self.folder / "run.ini", "--model", self.model, "--output", output]
 
-    def pretender(self, name, code):
-        """A program that answers as fedit does before a run, and then only ends with a code."""
+    def pretender(self, name, code, last_life="failed", later_rank_seconds=0):
+        """A program that answers as fedit does before and after a run, and in between only ends
+        with a code: rank 1 some time after rank 0, if it is left to."""
         program = self.folder / name
         program.write_text(f"""#!/bin/sh
 case "$*" in
   *--dump-config*) printf 'output = nowhere\\nrounds = 3\\n' ;;
-  inspect*) echo 'newest_checkpoint  none' ;;
-  *) exit {code} ;;
+  inspect*) printf 'newest_checkpoint  none\\nlast_life          {last_life}\\n' ;;
+  *) [ "$SLURM_PROCID" = 0 ] || sleep {later_rank_seconds}; exit {code} ;;
 esac
 """)
         program.chmod(0o755)
@@ -246,13 +247,22 @@ esac
         self.assertIn("failed with code 1; not requeued", self.cluster.printed(job))
 
     def test_restarts_have_a_cap(self):
-        job = self.cluster.submit(FEDIT=self.pretender("stops", 75), FEDIT_MAX_RESTARTS="1")
+        stops = self.pretender("stops", 75, last_life="stopped")
+        job = self.cluster.submit(FEDIT=stops, FEDIT_MAX_RESTARTS="1")
         end = self.cluster.finish(job, 40)
         said = self.cluster.printed(job)
         self.assertEqual(
             (end["JobState"], end["ExitCode"], end["Restarts"]), ("FAILED", "75:0", "1"), said
         )
         self.assertIn("not done after 1 restarts (FEDIT_MAX_RESTARTS)", said)
+
+    def test_a_stop_counts_although_slurm_ended_the_slower_rank(self):
+        for last_life, code in (("stopped", "75:0"), ("failed", "143:0")):
+            program = self.pretender(f"slow-{last_life}", 75, last_life, later_rank_seconds=15)
+            job = self.cluster.submit(FEDIT=program, FEDIT_MAX_RESTARTS="0")
+            end = self.cluster.finish(job, 20)
+            said = self.cluster.printed(job)
+            self.assertEqual((end["JobState"], end["ExitCode"]), ("FAILED", code), said)
 
     def test_success_without_a_finished_run_is_not_believed(self):
         job = self.cluster.submit(FEDIT=self.pretender("idles", 0), FEDIT_MAX_RESTARTS="0")
