@@ -15,7 +15,7 @@ endfunction()
 # GCC 12 sees overlaps in std::string's operator+ that are not there (GCC bug 105651).
 function(fedit_compile_options target)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion
-    -Wno-restrict -Wnon-virtual-dtor -Woverloaded-virtual -ffp-contract=off
+    $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict> -Wnon-virtual-dtor -Woverloaded-virtual -ffp-contract=off
     $<$<BOOL:${FEDIT_WARNINGS_AS_ERRORS}>:-Werror>)
   if(FEDIT_SANITIZE)
     target_compile_options(${target} PRIVATE -fsanitize=${FEDIT_SANITIZE} -fno-omit-frame-pointer)

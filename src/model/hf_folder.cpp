@@ -145,7 +145,7 @@ HfFolder::HfFolder(const fs::path& folder)
     Faults faults;
     Opener opener(*this, faults);
     opener.open();
-    if (!places_.empty()) {
+    if (faults.empty() || !places_.empty()) {  // else what failed to open is fault enough
         resolve_tied_head(faults);
         check_tensors(opener.absent(), faults);
     }

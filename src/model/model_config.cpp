@@ -3,6 +3,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <optional>
@@ -18,6 +19,7 @@ namespace {
 
 constexpr std::int64_t max_size = std::int64_t{1} << 24;
 constexpr std::int64_t max_layers = 4096;
+constexpr std::int64_t max_head_dim = 1 << 16;
 
 // Fields that change the result in some model family or training recipe. A field in neither this
 // table nor the code is ignored, as Transformers does with it (token ids, use_cache,
@@ -100,7 +102,7 @@ void read_heads(const Json& config, ModelConfig& out, Faults& faults) {
     });
     faults.check([&] {
         if (config.has("head_dim")) {
-            out.head_dim = config["head_dim"].as_int(1, max_size);
+            out.head_dim = config["head_dim"].as_int(1, max_head_dim);
         } else if (out.architecture == Architecture::qwen3) {
             out.head_dim = 128;  // what Transformers assumes
         } else if (out.hidden_size % out.heads == 0) {
@@ -120,7 +122,30 @@ void read_heads(const Json& config, ModelConfig& out, Faults& faults) {
                               .where = config.where(),
                               .remedy = "an even head_dim"});
         }
+        if (out.head_dim > max_head_dim || out.q_size() > max_size) {
+            throw InputError({.what = fmt::format("{} heads of {} elements are too large",
+                                                  out.heads, out.head_dim),
+                              .where = config.where(),
+                              .remedy = fmt::format("at most {} elements a head, and {} in all "
+                                                    "heads",
+                                                    max_head_dim, max_size)});
+        }
     });
+}
+
+/// Numbers that are sound one by one may make a rotation that is none: a base of 1e-300 overflows.
+void check_rotation(const Json& config, const ModelConfig& model) {
+    const std::vector<float> frequencies = rope_inverse_frequencies(model);
+    const bool finite = std::all_of(frequencies.begin(), frequencies.end(),
+                                    [](float value) { return std::isfinite(value); });
+    if (finite && std::isfinite(model.rope.attention_scale)) return;
+    const char* field = config.has("rope_scaling")      ? "rope_scaling"
+                        : config.has("rope_parameters") ? "rope_parameters"
+                                                        : "rope_theta";
+    throw InputError({.what = "the rotary position embedding has frequencies or a scale that are "
+                              "no finite numbers",
+                      .where = config[field].where(),
+                      .remedy = "correct rope_theta (10000 is usual) and the factors beside it"});
 }
 
 }  // namespace
@@ -176,6 +201,7 @@ ModelConfig parse_model_config(const Json& config) {
     if (known && out.layers > 0) read_windows(config, out, faults);
     faults.check([&] { out.rope = parse_rope(config, out.max_positions); });
     faults.throw_if_any();
+    check_rotation(config, out);
     return out;
 }
 

@@ -14,7 +14,8 @@ namespace fedit {
 namespace {
 
 // Names have some 40 characters; an honest expression needs a few hundred steps.
-constexpr std::uint32_t most_steps = 1'000'000;
+constexpr std::uint32_t most_steps = 100'000;
+constexpr std::uint32_t most_memory = 64 * 1024;  // KiB
 
 template <auto release>
 struct Release {
@@ -61,6 +62,7 @@ NamePattern::NamePattern(const std::string& expression, std::string where)
     impl_->limits.reset(pcre2_match_context_create(nullptr));
     if (!impl_->match || !impl_->limits) throw std::bad_alloc();
     pcre2_set_match_limit(impl_->limits.get(), most_steps);
+    pcre2_set_heap_limit(impl_->limits.get(), most_memory);
 }
 
 NamePattern::~NamePattern() = default;

@@ -147,41 +147,47 @@ std::string tensor_name(const Module& module, const Span& span) {
                        span.part == Part::lora_a ? "lora_A" : "lora_B");
 }
 
-void read_span(const SafetensorsFile& file, const std::string& name, const Span& span,
-               std::vector<float>& x) {
+std::string where_of(const SafetensorsFile& file, const std::string& name) {
+    return fmt::format("{}, tensor {}", file.path().string(), name);
+}
+
+void check_shape(const SafetensorsFile& file, const std::string& name, const Span& span) {
     const StoredTensor& tensor = file.tensor(name);
     const std::vector<std::int64_t> shape{span.rows, span.cols};
-    const std::string where = fmt::format("{}, tensor {}", file.path().string(), name);
-    if (tensor.shape != shape) {
-        throw InputError({.what = fmt::format("a tensor has shape {}, rank and model call for {}",
-                                              shape_text(tensor.shape), shape_text(shape)),
-                          .where = where,
-                          .remedy = "use an adapter that was trained on this model"});
-    }
+    if (tensor.shape == shape) return;
+    throw InputError({.what = fmt::format("a tensor has shape {}, rank and model call for {}",
+                                          shape_text(tensor.shape), shape_text(shape)),
+                      .where = where_of(file, name),
+                      .remedy = "use an adapter that was trained on this model"});
+}
+
+void read_span(const SafetensorsFile& file, const std::string& name, const Span& span,
+               std::vector<float>& x) {
     const auto out = std::span(x).subspan(static_cast<std::size_t>(span.offset),
                                           static_cast<std::size_t>(span.size()));
     file.read_floats(name, out);
     const auto bad =
         std::find_if(out.begin(), out.end(), [](float v) { return !std::isfinite(v); });
     if (bad == out.end()) return;
-    throw InputError({.what = fmt::format("an adapter's weight is {}", *bad),
-                      .where = fmt::format("{}, element {}", where, bad - out.begin()),
-                      .remedy = "use an intact adapter"});
+    throw InputError(
+        {.what = fmt::format("an adapter's weight is {}", *bad),
+         .where = fmt::format("{}, element {}", where_of(file, name), bad - out.begin()),
+         .remedy = "use an intact adapter"});
 }
 
-void read_tensors(const SafetensorsFile& file, PeftAdapter& adapter, Faults& faults) {
+/// Adds a fault for each tensor that is missing, surplus or of another shape.
+void check_tensors(const SafetensorsFile& file, const Layout& layout, Faults& faults) {
     std::set<std::string> surplus;
     for (const auto& [name, tensor] : file.tensors()) surplus.insert(name);
     std::vector<std::string> missing;
-    adapter.x.assign(static_cast<std::size_t>(adapter.layout.size), 0.0F);
-    for (const Module& module : adapter.layout.modules) {
+    for (const Module& module : layout.modules) {
         for (const Span& span : module.spans) {
             const std::string name = tensor_name(module, span);
             if (surplus.erase(name) == 0) {
                 missing.push_back(name);
                 continue;
             }
-            faults.check([&] { read_span(file, name, span, adapter.x); });
+            faults.check([&] { check_shape(file, name, span); });
         }
     }
     if (!missing.empty()) {
@@ -195,6 +201,19 @@ void read_tensors(const SafetensorsFile& file, PeftAdapter& adapter, Faults& fau
                             name_some({surplus.begin(), surplus.end()}),
                     .where = file.path().string(),
                     .remedy = "use an adapter that was trained on this model"});
+    }
+}
+
+/// The file is checked against the layout first: a configuration alone, which may ask for a rank of
+/// a million, costs no memory.
+void read_tensors(const SafetensorsFile& file, PeftAdapter& adapter, Faults& faults) {
+    check_tensors(file, adapter.layout, faults);
+    if (!faults.empty()) return;
+    adapter.x.resize(static_cast<std::size_t>(adapter.layout.size));
+    for (const Module& module : adapter.layout.modules) {
+        for (const Span& span : module.spans) {
+            faults.check([&] { read_span(file, tensor_name(module, span), span, adapter.x); });
+        }
     }
 }
 

@@ -1,11 +1,24 @@
 // text/mapped_text.cpp: a text that is rewritten and remembers where each of its bytes is from.
 #include "text/mapped_text.h"
 
+#include <fmt/format.h>
+
 #include <utility>
 
+#include "fedit/core/error.h"
 #include "text/utf8.h"
 
 namespace fedit {
+namespace {
+
+InputError too_long(std::string_view pattern) {
+    return InputError({.what = fmt::format("replacing {:?} makes a text of more than {} bytes",
+                                           pattern, max_mapped_text),
+                       .where = "text to tokenise",
+                       .remedy = "tokenise shorter texts, or use replacements that are no longer"});
+}
+
+}  // namespace
 
 MappedText MappedText::slice(std::string_view whole, std::size_t begin, std::size_t end) {
     MappedText result{std::string(whole.substr(begin, end - begin)), {}};
@@ -55,6 +68,7 @@ void MappedText::replace(std::string_view pattern, std::string_view content) {
     while (found != std::string::npos) {
         result.append(*this, done, found);
         result.append(content, origin[found + last]);
+        if (result.text.size() > max_mapped_text) throw too_long(pattern);
         done = found + pattern.size();
         found = text.find(pattern, done);
     }

@@ -9,6 +9,9 @@
 
 namespace fedit {
 
+/// Bytes of a rewritten text at most: positions are 32 bits wide.
+inline constexpr std::size_t max_mapped_text = std::size_t{3} << 29;
+
 /// A rewritten text and, for each of its bytes, the byte of the user's text where the character
 /// that it stands for begins.
 struct MappedText {
@@ -28,6 +31,7 @@ struct MappedText {
     /// Puts `prefix` in front; it stands for the first character. An empty text stays empty.
     void prepend(std::string_view prefix);
     /// Replaces every `pattern` from left to right; each stands for the pattern's last character.
+    /// Throws InputError if the text becomes longer than max_mapped_text.
     void replace(std::string_view pattern, std::string_view content);
 };
 

@@ -1,14 +1,16 @@
 // text/normalizer.cpp: rewrites a text before it is cut and encoded.
 #include "text/normalizer.h"
 
-#include "text/json_checks.h"
+#include <utility>
+
 #include "text/unicode.h"
 
 namespace fedit {
 
 Normalizer Normalizer::from_json(const Json& json) {
     Normalizer normalizer;
-    if (!json.is_null()) normalizer.add(json);
+    StepBudget budget;
+    if (!json.is_null()) normalizer.add(json, budget);
     return normalizer;
 }
 
@@ -23,20 +25,24 @@ Normalizer Normalizer::of_sentencepiece(DummyPrefix prefix) {
     return normalizer;
 }
 
-void Normalizer::add(const Json& json) {
+void Normalizer::add(const Json& json, StepBudget& budget) {
     const std::string& type = json["type"].as_string();
     if (type == "Sequence") {
         const Json parts = json["normalizers"];
-        for (std::size_t i = 0; i < parts.size(); ++i) add(parts[i]);
+        for (std::size_t i = 0; i < parts.size(); ++i) add(parts[i], budget);
     } else if (type == "NFC") {
+        budget.add(json);
         steps_.push_back({.kind = Kind::compose});
     } else if (type == "Prepend") {
         const std::string& prefix = json["prepend"].as_string();
+        budget.add(json);
         if (!prefix.empty()) steps_.push_back({.kind = Kind::prepend, .content = prefix});
     } else if (type == "Replace") {
-        steps_.push_back({.kind = Kind::replace,
-                          .pattern = replace_pattern(json),
-                          .content = json["content"].as_string()});
+        Step step{.kind = Kind::replace,
+                  .pattern = replace_pattern(json),
+                  .content = json["content"].as_string()};
+        budget.add_replacement(json, step.pattern.size(), step.content.size());
+        steps_.push_back(std::move(step));
     } else {
         refuse(json["type"], "supported normalizers: null, Sequence, NFC, Prepend, Replace");
     }

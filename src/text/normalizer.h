@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "fedit/io/json.h"
+#include "text/json_checks.h"
 #include "text/mapped_text.h"
 
 namespace fedit {
@@ -28,7 +29,7 @@ private:
         Kind kind;
         std::string pattern{}, content{};
     };
-    void add(const Json& json);
+    void add(const Json& json, StepBudget& budget);
 
     std::vector<Step> steps_;
 };

@@ -5,6 +5,12 @@
 #include "text/json_checks.h"
 
 namespace fedit {
+namespace {
+
+// Tokens on either side of a text; a file could name a long list of ids many times.
+constexpr std::size_t most_around = 1024;
+
+}  // namespace
 
 PostProcessor PostProcessor::from_json(const Json& json) {
     PostProcessor result;
@@ -48,6 +54,7 @@ void PostProcessor::add_template(const Json& json) {
         std::vector<std::int32_t>& side = text_seen ? back : front;
         for (std::size_t k = 0; k < ids.size(); ++k) {
             side.push_back(static_cast<std::int32_t>(ids[k].as_int(0, max_token_id)));
+            if (side.size() > most_around) refuse(single, "supported: fewer special tokens");
         }
     }
     if (!text_seen) refuse(single, "supported: a template with the sequence A");

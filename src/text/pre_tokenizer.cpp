@@ -7,7 +7,6 @@
 
 #include "fedit/core/error.h"
 #include "text/byte_alphabet.h"
-#include "text/json_checks.h"
 #include "text/utf8.h"
 
 namespace fedit {
@@ -104,18 +103,23 @@ void rewrite_pieces(PieceList& list, Rewrite&& rewrite) {
 
 PreTokenizer PreTokenizer::from_json(const Json& json) {
     PreTokenizer result;
-    if (!json.is_null()) result.add(json);
+    StepBudget budget;
+    if (!json.is_null()) result.add(json, budget);
     return result;
 }
 
-void PreTokenizer::add(const Json& json) {
+void PreTokenizer::add(const Json& json, StepBudget& budget) {
     const std::string& type = json["type"].as_string();
     if (type == "Sequence") {
         const Json parts = json["pretokenizers"];
-        for (std::size_t i = 0; i < parts.size(); ++i) add(parts[i]);
-    } else if (type == "Split") {
+        for (std::size_t i = 0; i < parts.size(); ++i) add(parts[i], budget);
+        return;
+    }
+    budget.add(json);
+    if (type == "Split") {
         steps_.emplace_back(read_split(json));
     } else if (type == "ByteLevel") {
+        if (spells_bytes()) refuse(json, "supported: ByteLevel once");  // each doubles most bytes
         steps_.emplace_back(read_byte_level(json));
     } else if (type == "Metaspace") {
         steps_.emplace_back(read_metaspace(json));

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "fedit/io/json.h"
+#include "text/json_checks.h"
 #include "text/mapped_text.h"
 #include "text/regex.h"
 
@@ -57,7 +58,7 @@ private:
     static Split read_split(const Json& json);
     static ByteLevel read_byte_level(const Json& json);
     static Behavior read_behavior(const Json& json);
-    void add(const Json& json);
+    void add(const Json& json, StepBudget& budget);
 
     std::vector<Step> steps_;
 };

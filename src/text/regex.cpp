@@ -21,6 +21,10 @@ std::string message_of(int code) {
     return reinterpret_cast<const char*>(text.data());
 }
 
+// Backtracking points, and their memory in KiB, before a search gives up: some seconds at most.
+constexpr std::uint32_t most_steps = 10'000'000;
+constexpr std::uint32_t most_memory = 256 * 1024;
+
 struct FreeContext {
     void operator()(pcre2_compile_context* context) const { pcre2_compile_context_free(context); }
 };
@@ -52,14 +56,19 @@ Regex::Regex(const Json& pattern) : where_(pattern.where()), excerpt_(pattern.ex
 }
 
 Regex::Search::Search(const Regex& regex)
-    : regex_(regex), data_(pcre2_match_data_create(1, nullptr)) {
-    if (!data_) throw std::bad_alloc();
+    : regex_(regex),
+      data_(pcre2_match_data_create(1, nullptr)),
+      limits_(pcre2_match_context_create(nullptr)) {
+    if (!data_ || !limits_) throw std::bad_alloc();
+    pcre2_set_match_limit(limits_.get(), most_steps);
+    pcre2_set_heap_limit(limits_.get(), most_memory);
 }
 
 bool Regex::Search::find(std::string_view text, std::size_t start, Piece& match) {
     const auto run = [&](std::uint32_t options) {
         return pcre2_match(regex_.code_.get(), reinterpret_cast<PCRE2_SPTR>(text.data()),
-                           text.size(), start, PCRE2_NO_UTF_CHECK | options, data_.get(), nullptr);
+                           text.size(), start, PCRE2_NO_UTF_CHECK | options, data_.get(),
+                           limits_.get());
     };
     int result = run(0);
     // The interpreter keeps its stack on the heap.

@@ -44,9 +44,11 @@ public:
         bool find(std::string_view text, std::size_t start, Piece& match);
         struct Free {
             void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
+            void operator()(pcre2_match_context* limits) const { pcre2_match_context_free(limits); }
         };
         const Regex& regex_;
         std::unique_ptr<pcre2_match_data, Free> data_;
+        std::unique_ptr<pcre2_match_context, Free> limits_;
     };
 
 private:

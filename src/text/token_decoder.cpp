@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "text/byte_alphabet.h"
-#include "text/json_checks.h"
 #include "text/utf8.h"
 
 namespace fedit {
@@ -69,7 +68,8 @@ TokenDecoder TokenDecoder::from_json(const Json& json) {
     if (json.is_null()) {
         decoder.add(Step{.kind = Kind::join_with_spaces});
     } else {
-        decoder.add(json);
+        StepBudget budget;
+        decoder.add(json, budget);
     }
     return decoder;
 }
@@ -89,19 +89,26 @@ void TokenDecoder::add(Step step) {
     steps_.push_back(std::move(step));
 }
 
-void TokenDecoder::add(const Json& json) {
+void TokenDecoder::add(const Json& json, StepBudget& budget) {
     const std::string& type = json["type"].as_string();
     if (fused_ && (type == "ByteFallback" || type == "ByteLevel")) {
         refuse(json["type"], "supported: ByteFallback and ByteLevel before tokens are joined");
     }
     if (type == "Sequence") {
         const Json parts = json["decoders"];
-        for (std::size_t i = 0; i < parts.size(); ++i) add(parts[i]);
-    } else if (type == "Replace") {
-        add(Step{.kind = Kind::replace,
-                 .pattern = replace_pattern(json),
-                 .content = json["content"].as_string()});
-    } else if (type == "ByteFallback") {
+        for (std::size_t i = 0; i < parts.size(); ++i) add(parts[i], budget);
+        return;
+    }
+    if (type == "Replace") {
+        Step step{.kind = Kind::replace,
+                  .pattern = replace_pattern(json),
+                  .content = json["content"].as_string()};
+        budget.add_replacement(json, step.pattern.size(), step.content.size());
+        add(std::move(step));
+        return;
+    }
+    budget.add(json);
+    if (type == "ByteFallback") {
         add(Step{.kind = Kind::byte_fallback});
     } else if (type == "ByteLevel") {
         add(Step{.kind = Kind::byte_level});

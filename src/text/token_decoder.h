@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "fedit/io/json.h"
+#include "text/json_checks.h"
 
 namespace fedit {
 
@@ -27,7 +28,7 @@ private:
         std::size_t at_start = 0, at_end = 0;  // strip: at most so many
         bool fused = false;                    // what comes is one token in parts
     };
-    void add(const Json& json);
+    void add(const Json& json, StepBudget& budget);
     void add(Step step);
 
     std::vector<Step> steps_;

@@ -154,7 +154,8 @@ void Tokenizer::Impl::Encoder::encode_pieces(const MappedText& part) {
             const std::size_t begin = piece.begin + tokens_[i].begin;
             const std::size_t end =
                 i + 1 < tokens_.size() ? piece.begin + tokens_[i + 1].begin : piece.end;
-            const std::uint32_t last = origin[std::max(end - 1, begin)];
+            // All byte tokens of a character begin with it: `end` may be `begin`, and that 0.
+            const std::uint32_t last = origin[std::max(end, begin + 1) - 1];
             add(tokens_[i].id, origin[begin], last + utf8_length(text_[last]));
         }
     }

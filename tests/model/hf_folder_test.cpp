@@ -234,6 +234,14 @@ TEST_F(HfFolderTest, RefusesATensorInNoShard) {
     EXPECT_EQ(refused({"missing: model.norm.weight"}), 1U);
 }
 
+TEST_F(HfFolderTest, RefusesAnIndexAndAFileWithoutTensors) {
+    fs::remove(path_ / "model.safetensors");
+    write_index({});
+    refused({"tensors that config.json calls for are missing", "model.embed_tokens.weight"});
+    AtomicFile().write(path_ / "model.safetensors", encode_safetensors({}));
+    refused({"tensors that config.json calls for are missing", "model.embed_tokens.weight"});
+}
+
 TEST_F(HfFolderTest, RefusesShardsOutsideTheFolderAndAnIndexWithoutMap) {
     auto index = write_shards();
     index["model.norm.weight"] = "../elsewhere.safetensors";

@@ -128,6 +128,10 @@ TEST_F(PeftTest, RefusesEachFieldThatIsNotHonoured) {
         {R"("task_type": "CAUSAL_LM")", R"("task_type": "SEQ_CLS")", {"SEQ_CLS", "CAUSAL_LM"}},
         {R"("init_lora_weights": true)", R"("init_lora_weights": "pissa")", {"pissa"}},
         {R"("r": 3)", R"("r": 0)", {"adapter_config.json", "field r"}},
+        {R"("r": 3)", R"("r": 1048577)", {"1048577 is out of range", "field r"}},
+        {R"("rank_pattern": {})",
+         R"("rank_pattern": {"(.*.*.*)*x": 2})",
+         {"cannot be decided", "simplify the regular expression"}},
         {R"("lora_alpha": 6)", R"("lora_alpha": "six")", {"lora_alpha"}},
         {R"("lora_dropout": 0.05)", R"("lora_dropout": 1.5)", {"dropout 1.5"}},
         {R"("q_proj")", R"("c_attn")", {"\"c_attn\" matches no linear layer", "q_proj"}},
@@ -177,6 +181,13 @@ TEST_F(PeftTest, RefusesTensorsOfAnotherModelAllAtOnce) {
     EXPECT_EQ(refused({"has shape [3, 24], rank and model call for [2, 24]", "lora_A", "[24, 3]",
                        "adapter_model.safetensors"}),
               8U);
+}
+
+// 2^20 is a rank that may be read; an adapter of it would have gigabytes here.
+TEST_F(PeftTest, RefusesARankThatTheTensorsDoNotHaveWithoutMakingRoomForIt) {
+    write(lora_, x_);
+    edit(R"("r": 3)", R"("r": 1048576)");
+    refused({"has shape [3, 24], rank and model call for [1048576, 24]"});
 }
 
 TEST_F(PeftTest, RefusesMissingAndSurplusTensors) {

@@ -53,6 +53,15 @@ INSTANTIATE_TEST_SUITE_P(
         {"merge_of_three", {{"\"a b\"", "\"a b c\""}}, {"\"a b c\"", "field model.merges[0]"}},
         {"merge_of_one", {{"[\"▁\", \"ab\"]", "[\"▁\"]"}}, {"field model.merges[1]"}},
         {"shared_id", {{"\"b\": 5", "\"b\": 4"}}, {"share the id 4", "field model.vocab"}},
+        {"token_twice", {{"\"b\": 5", "\"b\": 5, \"b\": 14"}}, {"not valid", "model.vocab.b"}},
+        {"empty_token", {{"\"b\": 5", "\"\": 5"}}, {"id 5 is empty", "field model.vocab"}},
+        {"huge_id",
+         {{"\"b\": 5", "\"b\": 4194305"}},
+         {"4194305 is out of range", "field model.vocab.b"}},
+        {"fractional_id", {{"\"b\": 5", "\"b\": 5.5"}}, {"5.5", "field model.vocab.b"}},
+        {"huge_added_id",
+         {{"\"id\": 11,", "\"id\": 9223372036854775807,"}},
+         {"is out of range", "field added_tokens[3].id"}},
         {"negative_id", {{"\"b\": 5", "\"b\": -5"}}, {"-5", "field model.vocab.b"}},
         {"normalizer",
          {{"{\"type\": \"Prepend\", \"prepend\": \"▁\"}", "{\"type\": \"NFKC\"}"}},
@@ -108,6 +117,46 @@ TEST(TokenizerErrors, TellsAllFaultyAddedTokensAtOnce) {
         test::tiny_folder({{"\"id\": 2,", "\"id\": 14,"}, {"\"id\": 11,", "\"id\": 4,"}});
     const std::string message = test::input_error([&] { Tokenizer::load(folder); });
     test::expect_says(message, {"added_tokens[2].id", "added_tokens[3].id"});
+}
+
+std::string repeated(std::string_view part, int count) {
+    std::string all;
+    for (int i = 0; i < count; ++i) all.append(i == 0 ? "" : ", ").append(part);
+    return all;
+}
+
+// Each of these is a few hundred bytes of a file that would ask for more memory than there is.
+TEST(TokenizerErrors, RefusesStepsThatMultiplyAText) {
+    const std::string tenfold =
+        R"({"type": "Replace", "pattern": {"String": "a"}, "content": "aaaaaaaaaa"})";
+    const std::string bytes = R"({"type": "ByteLevel", "add_prefix_space": false})";
+    const std::string stretched = "together stretch a text at most 4096 times";
+    const auto refused = [](const test::Change& change, const std::vector<std::string>& says) {
+        const auto folder = test::tiny_folder({change});
+        test::expect_says(test::input_error([&] { Tokenizer::load(folder); }), says);
+    };
+    const std::string prepend = R"({"type": "Prepend", "prepend": "▁"})";
+    refused({prepend, repeated(tenfold, 20)}, {stretched, "field normalizer.normalizers[3]"});
+    refused({prepend, repeated(prepend, 300)}, {"at most 256 steps", "normalizers[256]"});
+    refused({R"({"type": "Fuse"})", repeated(tenfold, 20)}, {stretched, "decoder.decoders[5]"});
+    refused({R"({"type": "Fuse"})", repeated(R"({"type": "Fuse"})", 300)}, {"at most 256 steps"});
+    refused({R"("pre_tokenizer": null)", R"("pre_tokenizer": {"type": "Sequence",
+                                             "pretokenizers": [)" +
+                                             repeated(bytes, 2) + "]}"},
+            {"ByteLevel once", "field pre_tokenizer.pretokenizers[1]"});
+    refused({R"({"SpecialToken": {"id": "<s>"}})",
+             repeated(R"({"SpecialToken": {"id": "<s>"}})", 1025)},
+            {"fewer special tokens", "field post_processor.single"});
+}
+
+TEST(TokenizerErrors, GivesUpOnAnExpressionThatBacktracksWithoutEnd) {
+    const Tokenizer tokenizer = Tokenizer::load(test::tiny_folder(
+        {{R"("pre_tokenizer": null)",
+          R"("pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(?:a|a|aa)+$b"},
+             "behavior": "Isolated"})"}}));
+    const std::string text(200, 'a');
+    test::expect_says(test::input_error([&] { (void)tokenizer.encode(text, SpecialTokens::none); }),
+                      {"gives up on a text of 203 bytes", "field pre_tokenizer.pattern.Regex"});
 }
 
 TEST(TokenizerErrors, NamesTheMissingFile) {

@@ -107,6 +107,15 @@ TEST(Tokenizer, DecodesBytesToTextAndBrokenBytesToReplacementCharacters) {
     EXPECT_EQ(tokenizer.decode(Ids{}), "");
 }
 
+// Without a prefix, the first tokens of a text may all begin with its first byte.
+TEST(Tokenizer, ATextMayBeginWithACharacterOfSeveralByteTokens) {
+    const Tokenizer tokenizer =
+        Tokenizer::load(test::tiny_folder({{R"({"type": "Prepend", "prepend": "▁"},)", ""}}));
+    const Encoding encoding = plain(tokenizer, "\u00e9b");
+    EXPECT_EQ(encoding.ids, (Ids{9, 10, 5}));
+    EXPECT_EQ(encoding.begins, (Begins{0, 0, 2}));
+}
+
 TEST(Tokenizer, FindsBosAndEosInEitherFile) {
     const std::filesystem::path folder = test::tiny_folder();
     const Tokenizer without = Tokenizer::load(folder);
