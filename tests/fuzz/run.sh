@@ -45,7 +45,7 @@ total_of() {
 }
 
 cpu_left_of() {
-  total_of "$1" | awk -v all="$((minutes * 60))" '{print all > $2 ? int(all - $2 + 1) : 0}'
+  total_of "$1" | awk -v all="$((minutes * 60))" '{print (all > $2 ? int(all - $2 + 1) : 0)}'
 }
 
 run_turn() {

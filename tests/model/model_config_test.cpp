@@ -436,7 +436,7 @@ INSTANTIATE_TEST_SUITE_P(
                        R"("num_attention_heads": 16777216, "head_dim": 4)"),
                   {"16777216 heads of 4 elements are too large", "config.json"}},
         BadConfig{"ThetaThatOverflows",
-                  with(R"("rope_theta": 10000)", R"("rope_theta": 1e-300)"),
+                  with(R"("rope_theta": 10000.0)", R"("rope_theta": 1e-300)"),
                   {"no finite numbers", "field rope_theta"}},
         BadConfig{"FactorThatOverflows",
                   tiny_config(R"(, "rope_scaling": {"type": "linear", "factor": 1e-300})"),

@@ -130,7 +130,7 @@ TEST_F(PeftTest, RefusesEachFieldThatIsNotHonoured) {
         {R"("r": 3)", R"("r": 0)", {"adapter_config.json", "field r"}},
         {R"("r": 3)", R"("r": 1048577)", {"1048577 is out of range", "field r"}},
         {R"("rank_pattern": {})",
-         R"("rank_pattern": {"(.*.*.*)*x": 2})",
+         R"("rank_pattern": {"(.*.*.*)*_": 2})",
          {"cannot be decided", "simplify the regular expression"}},
         {R"("lora_alpha": 6)", R"("lora_alpha": "six")", {"lora_alpha"}},
         {R"("lora_dropout": 0.05)", R"("lora_dropout": 1.5)", {"dropout 1.5"}},
