@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <set>
+#include <system_error>
 
 #include "fedit/io/atomic_file.h"
 #include "fedit/io/sha256.h"
@@ -106,7 +107,8 @@ private:
     void open_shard(const fs::path& index, const std::string& shard,
                     const std::vector<std::string>& names) {
         const fs::path path = folder_.path_ / shard;
-        if (!fs::is_regular_file(path)) {
+        std::error_code no_status;  // a name that no file can have is that of a missing file
+        if (!fs::is_regular_file(path, no_status)) {
             throw InputError(
                 {.what = fmt::format("shard {} is missing", shard),
                  .where = fmt::format("{}, named by {} for {} tensors, such as {}", path.string(),

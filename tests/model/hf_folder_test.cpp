@@ -247,6 +247,9 @@ TEST_F(HfFolderTest, RefusesShardsOutsideTheFolderAndAnIndexWithoutMap) {
     index["model.norm.weight"] = "../elsewhere.safetensors";
     write_index(index);
     refused({"../elsewhere.safetensors", "lies beside the index"});
+    index["model.norm.weight"] = std::string(300, 'n');  // longer than a file system allows
+    write_index(index);
+    refused({"nnn is missing", "complete the download"});
     AtomicFile().write(path_ / "model.safetensors.index.json", std::string_view("{}"));
     refused({"weight_map", "index.json"});
 }
