@@ -15,9 +15,9 @@ namespace {
 bool fits(const Checkpoint& checkpoint, const ModelConfig& model) {
     const Layout& layout = checkpoint.layout;
     if (!is_dense(layout)) return layout == make_lora_layout(model, checkpoint.lora);
-    const bool biases_alone = std::all_of(
-        layout.modules.begin(), layout.modules.end(),
-        [](const Module& module) { return module.name.ends_with(".bias"); });
+    const bool biases_alone =
+        std::all_of(layout.modules.begin(), layout.modules.end(),
+                    [](const Module& module) { return module.name.ends_with(".bias"); });
     return layout == make_dense_layout(model, biases_alone ? Tune::bitfit : Tune::full);
 }
 
