@@ -3,8 +3,8 @@
 
 #include "fedit/tensor/backend.h"
 #include "tensor/cpu/products.h"
-#include "tensor/cpu/rope_table.h"
 #include "tensor/cpu/scratch.h"
+#include "tensor/rope_table.h"
 
 namespace fedit::cpu {
 

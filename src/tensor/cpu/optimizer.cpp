@@ -4,7 +4,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "tensor/cpu/optimizer_step.h"
+#include "tensor/adamw_step.h"
 #include "tensor/cpu/vector-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -41,7 +41,6 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 #include <array>
-#include <cmath>
 #include <vector>
 
 #include "tensor/check.h"
@@ -77,16 +76,7 @@ void CpuBackend::adamw(std::span<float> x, std::span<const float> g, std::span<f
     check::same_size("adamw", "x", x.size(), "g", g.size());
     check::same_size("adamw", "x", x.size(), "m", m.size());
     check::same_size("adamw", "x", x.size(), "v", v.size());
-    const auto step = static_cast<double>(settings.step);
-    const double correction1 = 1 - std::pow(settings.beta1, step);
-    const double correction2 = 1 - std::pow(settings.beta2, step);
-    const AdamWStep constants{.one_minus_beta1 = static_cast<float>(1 - settings.beta1),
-                              .beta2 = static_cast<float>(settings.beta2),
-                              .one_minus_beta2 = static_cast<float>(1 - settings.beta2),
-                              .root_of_correction2 = static_cast<float>(std::sqrt(correction2)),
-                              .eps = static_cast<float>(settings.eps),
-                              .decay = static_cast<float>(1 - settings.lr * settings.weight_decay),
-                              .step_size = static_cast<float>(settings.lr / correction1)};
+    const AdamWStep constants = adamw_step(settings);
     const auto block = HWY_DYNAMIC_DISPATCH(AdamWBlock);
     parallel_blocks(threads_, static_cast<std::int64_t>(x.size()), block_elements,
                     [&](std::int64_t begin, std::int64_t end) noexcept {

@@ -1,7 +1,9 @@
-// tensor/cpu/optimizer_step.h: an AdamW step's constants, the same for every element.
+// tensor/adamw_step.h: an AdamW step's constants, the same for every element on every back end.
 #pragma once
 
-namespace fedit::cpu {
+#include "fedit/tensor/backend.h"
+
+namespace fedit {
 
 /// Derived in double, then rounded, as PyTorch does.
 struct AdamWStep {
@@ -12,4 +14,6 @@ struct AdamWStep {
     float step_size;  ///< lr / (1 - beta1^step)
 };
 
-}  // namespace fedit::cpu
+AdamWStep adamw_step(const Backend::AdamW& settings);
+
+}  // namespace fedit

@@ -1,11 +1,12 @@
-// tensor/cpu/rope_table.h: cosines and sines of rotary positions, computed once.
+// tensor/rope_table.h: cosines and sines of rotary positions, computed once, the same on every
+// back end.
 #pragma once
 
 #include <cstdint>
 #include <span>
 #include <vector>
 
-namespace fedit::cpu {
+namespace fedit {
 
 /// Row p holds attention_scale * cos(p * inv_freq[i]), then the sines.
 class RopeTable {
@@ -13,6 +14,8 @@ public:
     /// Makes the table hold positions 0..last_position for these frequencies.
     void cover(std::int64_t last_position, std::span<const float> inv_freq, float attention_scale);
 
+    /// All rows that are known, of 2 * inv_freq.size() floats each.
+    std::span<const float> values() const { return values_; }
     const float* cosines(std::int64_t position) const { return &values_[position * 2 * half()]; }
     const float* sines(std::int64_t position) const { return cosines(position) + half(); }
 
@@ -24,4 +27,4 @@ private:
     std::vector<float> values_;
 };
 
-}  // namespace fedit::cpu
+}  // namespace fedit

@@ -1,0 +1,125 @@
+// tests/tensor/cuda/emulate_test.cpp: the emulation itself: what it must find, it finds.
+#include "tests/tensor/cuda/emulate.h"
+
+#include "tensor/cuda/rows.cuh"
+#include "tests/tensor/cuda/twin.h"
+
+namespace fedit::test {
+namespace {
+
+using emulate::Order;
+
+void run(int threads, const emulate::Settings& settings, const std::function<void()>& kernel) {
+    emulate::run({.x = 1, .threads = threads}, settings, kernel);
+}
+
+TEST(Emulation, RunsEveryThreadOfEveryBlock) {
+    std::vector<int> count(5 * 2 * 96);
+    emulate::run({.x = 5, .threads = 96, .y = 2}, {}, [&] {
+        ++count[(blockIdx.y * gridDim.x + blockIdx.x) * blockDim.x + threadIdx.x];
+    });
+    EXPECT_EQ(count, std::vector<int>(count.size(), 1));
+}
+
+TEST(Emulation, ShufflesWithinAWarp) {
+    std::vector<float> got(64);
+    run(64, {}, [&] {
+        const auto own = static_cast<float>(threadIdx.x);
+        for (int i = 0; i < 3; ++i) {
+            got[threadIdx.x] = cuda::shfl_xor(own, 5) + 100 * cuda::shfl(own, 7);
+        }
+    });
+    for (unsigned i = 0; i < 64; ++i) {
+        EXPECT_EQ(got[i], static_cast<float>((i ^ 5) + 100 * (i / 32 * 32 + 7))) << i;
+    }
+}
+
+TEST(Emulation, LeadsWithTheFirstOrTheLastWarp) {
+    for (const Order order : {Order::first_to_last, Order::last_to_first}) {
+        std::vector<unsigned> warps;
+        run(96, {.order = order}, [&] {
+            for (int i = 0; i < 2; ++i) {
+                if (threadIdx.x % 32 == 0) warps.push_back(threadIdx.x / 32);
+                __syncthreads();
+            }
+        });
+        EXPECT_EQ(warps, order == Order::first_to_last ? (std::vector<unsigned>{0, 1, 2, 0, 1, 2})
+                                                       : (std::vector<unsigned>{2, 1, 0, 2, 1, 0}));
+    }
+}
+
+TEST(Emulation, FillsSharedMemoryWithNanBeforeEachBlock) {
+    std::vector<float> seen;
+    emulate::run({.x = 2, .threads = 32, .shared_bytes = 4}, {}, [&] {
+        __shared__ cuda::SharedArray<float, 1> fixed;
+        auto* const dynamic = reinterpret_cast<float*>(cuda::dynamic_shared());
+        if (threadIdx.x == 0) seen.insert(seen.end(), {fixed[0], *dynamic});
+        fixed[0] = 1, *dynamic = 1;
+    });
+    ASSERT_EQ(seen.size(), 4);
+    for (const float value : seen) EXPECT_TRUE(std::isnan(value));
+}
+
+TEST(Emulation, RefusesWhatAGpuWouldFailAt) {
+    EXPECT_THROW(run(48, {}, [] {}), std::runtime_error) << "half a warp";
+    EXPECT_THROW(run(32, {},
+                     [] {
+                         if (threadIdx.x != 9) cuda::shfl(0, 1);
+                     }),
+                 std::runtime_error)
+        << "a lane misses a shuffle";
+    const auto part_of_the_block_waits_elsewhere = [] {
+        if (threadIdx.x < 32) {
+            __syncthreads();
+        } else {
+            __syncthreads();
+        }
+    };
+    EXPECT_THROW(run(64, {}, part_of_the_block_waits_elsewhere), std::runtime_error);
+    EXPECT_THROW(run(32, {},
+                     [] {
+                         if (threadIdx.x % 2 == 0) __syncthreads();
+                         cuda::sync_warp();
+                     }),
+                 std::runtime_error)
+        << "half the warp waits for the block";
+    alignas(16) std::array<float, 8> memory{};
+    EXPECT_THROW(run(32, {}, [&] { cuda::load16(&memory[1]); }), std::runtime_error);
+    EXPECT_THROW(run(32, {}, [&] { cuda::store16(&memory[2], {}); }), std::runtime_error);
+    EXPECT_THROW(run(32, {},
+                     [] {
+                         __shared__ cuda::SharedArray<float, 4> few;
+                         few[4] = 1;
+                     }),
+                 std::out_of_range);
+    std::vector<int> ran(32);
+    run(32, {}, [&] { ran[threadIdx.x] = cuda::shfl(1, 0); });
+    EXPECT_EQ(ran, std::vector<int>(32, 1)) << "after failures all goes on";
+}
+
+TEST(Emulation, FindsABarrierThatIsNotNeeded) {
+    const auto twin = [](const emulate::Launch&) -> std::vector<Matrix> {
+        Matrix sum(1, 1);
+        run(64, {}, [&] { sum.values[0] = cuda::block_sum(1.0F); });
+        return {sum};
+    };
+    // The barriers of this sum were not left out, since it was not started by `launch`.
+    EXPECT_FALSE(every_barrier_matters("rows.cuh", twin));
+}
+
+TEST(Emulation, RoundsToBf16AsHardwareDoes) {
+    const auto bits = [](float x) { return cuda::to_bf16(x).bits; };
+    EXPECT_EQ(bits(1.0F), 0x3f80);
+    EXPECT_EQ(bits(0x1.01p0F), 0x3f80) << "a tie goes to even";
+    EXPECT_EQ(bits(0x1.03p0F), 0x3f82) << "a tie goes to even";
+    EXPECT_EQ(bits(0x1.010002p0F), 0x3f81);
+    EXPECT_EQ(bits(-INFINITY), 0xff80);
+    EXPECT_EQ(bits(3.4e38F), 0x7f80) << "beyond the largest bf16";
+    EXPECT_TRUE(std::isnan(cuda::to_float(cuda::to_bf16(NAN))));
+    EXPECT_EQ(cuda::pack(1, -2), 0xc0003f80U);
+    EXPECT_EQ(cuda::low_half(0xc0003f80U), 1);
+    EXPECT_EQ(cuda::high_half(0xc0003f80U), -2);
+}
+
+}  // namespace
+}  // namespace fedit::test
