@@ -38,7 +38,6 @@ void require(bool fits, std::string_view operation, const Operand& a, const Oper
 }
 
 void require_matrix(std::string_view operation, std::string_view name, TensorView view) {
-    if (view.dtype != Dtype::fp32) fail(fmt::format("{}: {} is not fp32", operation, name));
     if (view.rows < 0 || view.cols < 0 || view.stride < view.cols) {
         fail(fmt::format("{}: {} ({} x {}) does not fit its stride {}", operation, name, view.rows,
                          view.cols, view.stride));
@@ -46,6 +45,20 @@ void require_matrix(std::string_view operation, std::string_view name, TensorVie
     if (view.data == nullptr && view.rows * view.cols > 0) {
         fail(fmt::format("{}: {} ({} x {}) has no data", operation, name, view.rows, view.cols));
     }
+}
+
+/// What an operation keeps in fp32 whatever its activations are.
+void require_fp32_matrix(std::string_view operation, std::string_view name, TensorView view) {
+    require_matrix(operation, name, view);
+    if (view.dtype != Dtype::fp32) fail(fmt::format("{}: {} is not fp32", operation, name));
+}
+
+/// Activations of one operation are of one type.
+void require_alike(std::string_view operation, std::string_view a_name, TensorView a,
+                   std::string_view b_name, TensorView b) {
+    if (a.dtype == b.dtype) return;
+    fail(fmt::format("{}: {} is {}, but {} is {}", operation, a_name, to_string(a.dtype), b_name,
+                     to_string(b.dtype)));
 }
 
 /// `begin` rises from 0 to the rows of `view`.
@@ -127,6 +140,7 @@ void linear(TensorView y, TensorView x, const PackedWeight& w) {
     require(x.cols == w.in, "linear", {"x", x}, {"weight", w});
     require(y.cols == w.out, "linear", {"y", y}, {"weight", w});
     require(y.rows == x.rows, "linear", {"y", y}, {"x", x});
+    if (y.dtype != Dtype::fp32) require_alike("linear", "y", y, "x", x);
 }
 
 void linear_dx(TensorView dx, TensorView dy, const PackedWeight& w) {
@@ -135,6 +149,7 @@ void linear_dx(TensorView dx, TensorView dy, const PackedWeight& w) {
     require(dy.cols == w.out, "linear_dx", {"dy", dy}, {"weight", w});
     require(dx.cols == w.in, "linear_dx", {"dx", dx}, {"weight", w});
     require(dx.rows == dy.rows, "linear_dx", {"dx", dx}, {"dy", dy});
+    require_alike("linear_dx", "dx", dx, "dy", dy);
 }
 
 void linear_dw(TensorView dw, const float* dbias, TensorView dy, TensorView x) {
@@ -143,8 +158,9 @@ void linear_dw(TensorView dw, const float* dbias, TensorView dy, TensorView x) {
         if (dbias == nullptr) fail("linear_dw: neither dw nor dbias is given");
         return;
     }
-    require_matrix("linear_dw", "dw", dw);
+    require_fp32_matrix("linear_dw", "dw", dw);
     require_matrix("linear_dw", "x", x);
+    require_alike("linear_dw", "dy", dy, "x", x);
     require(dw.rows == dy.cols, "linear_dw", {"dw", dw}, {"dy", dy});
     require(dw.cols == x.cols, "linear_dw", {"dw", dw}, {"x", x});
     require(dy.rows == x.rows, "linear_dw", {"dy", dy}, {"x", x});
@@ -155,6 +171,8 @@ void lora(TensorView y, TensorView s, TensorView x, const Slots& slots,
     require_matrix("lora", "y", y);
     require_matrix("lora", "s", s);
     require_matrix("lora", "x", x);
+    require_alike("lora", "y", y, "x", x);
+    require_alike("lora", "s", s, "x", x);
     require(y.rows == x.rows, "lora", {"y", y}, {"x", x});
     require(s.rows == x.rows, "lora", {"s", s}, {"x", x});
     require_adapters("lora", s, x, slots, adapters, dropout);
@@ -168,6 +186,8 @@ void lora_backward(TensorView dx, TensorView ds, TensorView dy, TensorView s, Te
     require_matrix("lora_backward", "x", x);
     if (dx.data != nullptr) same_shape("lora_backward", "x", x, "dx", dx);
     same_shape("lora_backward", "s", s, "ds", ds);
+    require_alike("lora_backward", "dy", dy, "x", x);
+    require_alike("lora_backward", "s", s, "x", x);
     require(dy.rows == x.rows, "lora_backward", {"dy", dy}, {"x", x});
     require(s.rows == x.rows, "lora_backward", {"s", s}, {"x", x});
     require_adapters("lora_backward", s, x, slots, adapters, dropout);
@@ -215,6 +235,9 @@ void attention(TensorView out, TensorView q, TensorView k, TensorView v,
     require_heads("attention", "out", out, shape.heads, shape, q.rows);
     require_heads("attention", "k", k, shape.kv_heads, shape, keys);
     require_heads("attention", "v", v, shape.kv_heads, shape, keys);
+    require_alike("attention", "out", out, "q", q);
+    require_alike("attention", "k", k, "q", q);
+    require_alike("attention", "v", v, "q", q);
     require_ranges("attention", "sequences", sequences.begin, "q", q);
     if (!sequences.own_keys()) require_cached_keys(sequences, k);
 }
@@ -235,11 +258,12 @@ void same_shape(std::string_view operation, std::string_view a_name, TensorView 
     require_matrix(operation, a_name, a);
     require_matrix(operation, b_name, b);
     require(a.rows == b.rows && a.cols == b.cols, operation, {b_name, b}, {a_name, a});
+    require_alike(operation, b_name, b, a_name, a);
 }
 
 void embedding(TensorView y, TensorView table, std::span<const std::int32_t> tokens) {
     require_matrix("embedding", "y", y);
-    require_matrix("embedding", "table", table);
+    require_fp32_matrix("embedding", "table", table);
     require(y.cols == table.cols, "embedding", {"y", y}, {"table", table});
     require(y.rows == static_cast<std::int64_t>(tokens.size()), "embedding", {"y", y},
             {"tokens", tokens.size()});
@@ -265,7 +289,7 @@ void cross_entropy(std::span<const double> loss, TensorView dx, TensorView dhead
     }
     if (dhead.data != nullptr) {
         if (dx.data == nullptr) fail("cross_entropy: dhead is given without dx");
-        require_matrix("cross_entropy", "dhead", dhead);
+        require_fp32_matrix("cross_entropy", "dhead", dhead);
         require(dhead.rows == head.out && dhead.cols == head.in, "cross_entropy", {"dhead", dhead},
                 {"head", head});
     }
@@ -279,10 +303,19 @@ void row_list(std::string_view operation, TensorView few, TensorView many,
               std::span<const std::int64_t> rows) {
     require_matrix(operation, "selected", few);
     require_matrix(operation, "all", many);
+    require_alike(operation, "selected", few, "all", many);
     require(few.cols == many.cols, operation, {"selected", few}, {"all", many});
     require(few.rows == static_cast<std::int64_t>(rows.size()), operation, {"selected", few},
             {"rows", rows.size()});
     for (const std::int64_t row : rows) require_index(operation, "row", row, "all", many);
+}
+
+void only_fp32(std::string_view operation, std::initializer_list<TensorView> operands) {
+    for (const TensorView view : operands) {
+        if (view.data == nullptr || view.dtype == Dtype::fp32) continue;
+        fail(fmt::format("{}: an operand ({} x {}) is {}, and this back end computes on fp32 alone",
+                         operation, view.rows, view.cols, to_string(view.dtype)));
+    }
 }
 
 void same_size(std::string_view operation, std::string_view a_name, std::size_t a,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <span>
 #include <string_view>
 
@@ -10,7 +11,8 @@
 
 namespace fedit::check {
 
-// Each throws ShapeError naming the operation and both operands with their shapes.
+// Each throws ShapeError naming the operation and both operands with their shapes. Activations may
+// be fp32 or bf16, but all of one type.
 
 void pack(Dtype dtype, std::span<const float> values, std::int64_t out, std::int64_t in);
 void linear(TensorView y, TensorView x, const PackedWeight& w);
@@ -30,7 +32,7 @@ void attention(TensorView out, TensorView q, TensorView k, TensorView v,
 void attention_backward(TensorView dq, TensorView dk, TensorView dv, TensorView dout,
                         TensorView out, TensorView q, TensorView k, TensorView v,
                         const AttentionShape& shape, const Sequences& sequences);
-/// Matrices of one shape; `a` is what the others are held against.
+/// Matrices of one shape and type; `a` is what the others are held against.
 void same_shape(std::string_view operation, std::string_view a_name, TensorView a,
                 std::string_view b_name, TensorView b);
 void embedding(TensorView y, TensorView table, std::span<const std::int32_t> tokens);
@@ -40,6 +42,8 @@ void cross_entropy(std::span<const double> loss, TensorView dx, TensorView dhead
 /// `few` has a row for each of `rows`, which are rows of `many`.
 void row_list(std::string_view operation, TensorView few, TensorView many,
               std::span<const std::int64_t> rows);
+/// For a back end that knows no other type. Operands without data do not count.
+void only_fp32(std::string_view operation, std::initializer_list<TensorView> operands);
 void same_size(std::string_view operation, std::string_view a_name, std::size_t a,
                std::string_view b_name, std::size_t b);
 

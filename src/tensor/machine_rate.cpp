@@ -19,6 +19,18 @@ std::vector<float> random_values(std::int64_t count) {
     return values;
 }
 
+/// The values as a back end keeps activations of that type (bf16: cut off, not rounded).
+std::vector<std::byte> as_activations(std::span<const float> values, Dtype dtype) {
+    const std::span<const std::byte> bytes = std::as_bytes(values);
+    if (dtype == Dtype::fp32) return {bytes.begin(), bytes.end()};
+    std::vector<std::byte> upper;
+    upper.reserve(bytes.size() / 2);
+    for (std::size_t i = 0; i < bytes.size(); i += 4) {  // little endian: the upper half is last
+        upper.insert(upper.end(), {bytes[i + 2], bytes[i + 3]});
+    }
+    return upper;
+}
+
 double seconds_now() {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
         .count();
@@ -32,20 +44,22 @@ double measure_product_rate(Backend& backend, Dtype dtype) {
     constexpr int repetitions = 6;
 
     const std::vector<float> values = random_values(size * size);
-    const std::span<const std::byte> bytes = std::as_bytes(std::span(values));
+    const Dtype activations = backend.activation_dtype(dtype);
+    const std::vector<std::byte> bytes = as_activations(values, activations);
     DeviceBuffer packed(backend, backend.packed_bytes(dtype, size, size));
     backend.pack(packed.data(), dtype, values, size, size);
     const PackedWeight weight{packed.data(), packed.bytes(), dtype, size, size};
     DeviceBuffer x(backend, bytes.size());
     DeviceBuffer y(backend, bytes.size());
     backend.upload(x.data(), bytes);
+    const TensorView x_view{x.data(), activations, size, size, size};
+    const TensorView y_view{y.data(), activations, size, size, size};
 
     double best = std::numeric_limits<double>::infinity();
     float last = 0;
     for (int i = 0; i < repetitions; ++i) {
         const double begin = seconds_now();
-        backend.linear(fp32_view(y.floats(), size, size), fp32_view(x.floats(), size, size), weight,
-                       nullptr, /*accumulate=*/false);
+        backend.linear(y_view, x_view, weight, nullptr, /*accumulate=*/false);
         // Reading a result back waits for a device that works on its own.
         backend.download(std::as_writable_bytes(std::span(&last, 1)), y.data());
         best = std::min(best, seconds_now() - begin);

@@ -14,6 +14,16 @@ TEST(CpuBackend, TellsWhatItIs) {
     EXPECT_FALSE(info.instruction_set.empty());
     EXPECT_TRUE(info.libraries.starts_with("oneDNN ")) << info.libraries;
     EXPECT_GT(info.memory_bytes, 0);
+    EXPECT_TRUE(info.host_memory);
+    EXPECT_TRUE(info.device_id.empty());
+    EXPECT_EQ(make_cpu_backend(1)->activation_dtype(Dtype::bf16), Dtype::fp32);
+}
+
+TEST(CpuBackend, BlocksAreNotSharedOneByOne) {
+    const auto backend = make_cpu_backend(1);
+    const DeviceBuffer block(*backend, 64);
+    EXPECT_THROW(backend->export_memory(block.data()), RunError);
+    EXPECT_THROW(backend->import_memory({}), RunError);
 }
 
 TEST(CpuBackend, MemoryIsAlignedTo64Bytes) {
@@ -55,6 +65,7 @@ TEST(CudaBackend, SaysThatThisBuildHasNone) {
         EXPECT_NE(std::string(error.what()).find("this build has no CUDA back end"),
                   std::string::npos);
     }
+    EXPECT_EQ(cuda_device_count(), 0);
 }
 
 }  // namespace

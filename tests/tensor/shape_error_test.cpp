@@ -111,6 +111,24 @@ TEST_F(ShapeErrors, Layers) {
         {"window -1"});
 }
 
+TEST_F(ShapeErrors, TypesThatDifferOrThatTheCpuDoesNotKnow) {
+    const DeviceMatrix a = matrix(2, 3), b = matrix(2, 3);
+    TensorView half = b.view(), other_half = a.view();
+    half.dtype = other_half.dtype = Dtype::bf16;
+    expect_error([&] { backend_->rms_norm(half, a.view(), {}, nullptr, 0); },
+                 {"rms_norm", "y is bf16", "x is fp32"});
+    expect_error([&] { backend_->swiglu(half, other_half, other_half); },
+                 {"swiglu", "(2 x 3) is bf16", "fp32 alone"});
+    const std::vector<std::int32_t> tokens{0, 1};
+    expect_error([&] { backend_->embedding(a.view(), half, tokens); },
+                 {"embedding", "table is not fp32"});
+    const DeviceWeight w(*backend_, Matrix(3, 3));
+    expect_error([&] { backend_->linear(half, a.view(), w.get(), nullptr, false); },
+                 {"linear", "y is bf16", "x is fp32"});
+    expect_error([&] { backend_->linear(a.view(), half, w.get(), nullptr, false); },
+                 {"linear", "is bf16", "fp32 alone"});
+}
+
 TEST_F(ShapeErrors, LossRowsAndVectors) {
     const DeviceWeight head(*backend_, Matrix(4, 3));
     const DeviceMatrix x = matrix(2, 3), wide = matrix(2, 5);

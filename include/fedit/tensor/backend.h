@@ -1,6 +1,20 @@
 // tensor/backend.h: the operations a model is made of, each with its backward. A back end is
 // virtual only at the level of a whole operation; tests hold each to naive loops in double
 // precision.
+//
+// Two memories. Back-end memory comes from allocate() or import_memory(), and only operations,
+// upload() and download() may touch it: on a GPU the host cannot. It is what TensorView and
+// PackedWeight point to, what every `float*` points to (gains, biases, lse, the factors of a
+// LoraSlot and their gradients), and the flat fp32 vectors at the end (and dgain), which are spans.
+// All other spans are host memory: tokens, positions, frequencies, rows, targets, weights, losses,
+// the spans of Slots, Dropout and Sequences, the values of pack(). An operation is done with host
+// memory when it returns; its work on back-end memory may go on behind it, in the order of calls.
+// download(), cross_entropy(), squared_norm() and export_memory() wait for all that came before.
+//
+// Activations are fp32 or bf16, as activation_dtype() says, all of one operation alike: x, y, s,
+// q, k, v, out and their gradients. Everything else is fp32: gains, biases, lse, LoRA factors,
+// gradients of what trains (dw, dbias, dgain, dtable, dhead), embedding tables, logits (the y of
+// linear() may be fp32 where x is bf16), flat vectors. Sums are in fp32 or better.
 #pragma once
 
 #include <cstddef>
@@ -8,6 +22,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "fedit/core/rng.h"
 #include "fedit/tensor/tensor.h"
@@ -17,7 +32,7 @@ namespace fedit {
 /// A frozen (out x in) matrix, packed by the back end into memory that its owner keeps (node-shared
 /// on the CPU). Immutable once packed.
 struct PackedWeight {
-    const std::byte* data = nullptr;
+    const std::byte* data = nullptr;  ///< back-end memory
     std::size_t bytes = 0;
     Dtype dtype = Dtype::fp32;
     std::int64_t out = 0, in = 0;
@@ -30,7 +45,7 @@ struct Slots {
 };
 
 /// One member's adapter of one linear layer: a (rank x in), b (out x rank), their gradients (added
-/// to), and scale (alpha / r).
+/// to), all in back-end memory, and scale (alpha / r).
 struct LoraSlot {
     const float* a = nullptr;
     const float* b = nullptr;
@@ -75,6 +90,14 @@ struct DeviceInfo {
     bool bf16 = false;            ///< fast bf16 products exist
     bool products_independent_of_threads = false;
     std::int64_t memory_bytes = 0;
+    /// Names this device among those of its node, the same for every rank that computes on it (a
+    /// card's UUID). Empty: the node itself.
+    std::string device_id{};
+    /// Back-end memory is host memory, and any of it will do (64-byte aligned).
+    bool host_memory = false;
+    /// What one process takes of memory_bytes besides what it allocate()s: context, kernels,
+    /// workspaces, logits. For the memory plan.
+    std::int64_t overhead_bytes = 0;
 };
 
 /// Memory that a back end allocated; released with its owner.
@@ -88,27 +111,43 @@ public:
     virtual ~Backend() = default;
 
     virtual DeviceInfo info() const = 0;
+    /// What a model whose products are in `products` keeps its activations in.
+    virtual Dtype activation_dtype(Dtype products) const = 0;
 
     // ---- memory: 64-byte aligned; floats are not initialised
     virtual void* allocate(std::size_t bytes) = 0;
     virtual void release(void* memory) noexcept = 0;
     virtual void upload(void* to, std::span<const std::byte> from) = 0;
     virtual void download(std::span<std::byte> to, const void* from) = 0;
+    /// A whole block from allocate() as other processes of this node can map it: bytes for a
+    /// message to them (cudaIpcGetMemHandle). Waits until what was written to it is there. Throws
+    /// RunError where the device cannot share memory, or where its memory is the host's, which is
+    /// shared by Communicator::share.
+    virtual std::vector<std::byte> export_memory(void* memory) = 0;
+    /// Maps a block that another process exported (cudaIpcOpenMemHandle), to be read only.
+    /// release() ends the mapping; every importer must have called it before the exporter does.
+    virtual void* import_memory(std::span<const std::byte> handle) = 0;
 
     // ---- frozen products
     /// Bytes that pack() needs for an (out x in) weight, W and W^T forms together.
     virtual std::size_t packed_bytes(Dtype dtype, std::int64_t out, std::int64_t in) const = 0;
-    /// Packs `values` (out x in, row major) into `memory` (64-byte aligned, packed_bytes long).
+    /// Packs `values` (out x in, row major, host memory) into `memory` (back-end memory, 64-byte
+    /// aligned, packed_bytes long).
     virtual void pack(std::byte* memory, Dtype dtype, std::span<const float> values,
                       std::int64_t out, std::int64_t in) = 0;
+    /// The same from values in back-end memory (4-byte aligned): a weight that trains, after each
+    /// step. The same bits as pack().
+    virtual void repack(std::byte* memory, Dtype dtype, const float* values, std::int64_t out,
+                        std::int64_t in) = 0;
     /// y = x W^T + bias (+ y if accumulate). x (tokens x in), y (tokens x out), bias (out) or null.
+    /// y may be fp32 where x is bf16: logits.
     virtual void linear(TensorView y, TensorView x, const PackedWeight& w, const float* bias,
                         bool accumulate) = 0;
     /// dx = dy W (+ dx if accumulate).
     virtual void linear_dx(TensorView dx, TensorView dy, const PackedWeight& w,
                            bool accumulate) = 0;
-    /// The gradients of a weight that trains: dw (out x in) += dy^T x, unless dw.data is null;
-    /// dbias (out) += the column sums of dy, unless null.
+    /// The gradients of a weight that trains: dw (out x in, fp32) += dy^T x, unless dw.data is
+    /// null; dbias (out) += the column sums of dy, unless null.
     virtual void linear_dw(TensorView dw, float* dbias, TensorView dy, TensorView x) = 0;
 
     // ---- adapters (LoRA): rows are sorted by slot
@@ -136,8 +175,8 @@ public:
     /// Writes dx, the gradient through y = head_rms_norm(x); it may be dy's memory.
     virtual void head_rms_norm_backward(TensorView dx, TensorView dy, TensorView x,
                                         std::int64_t heads, const float* gain, float eps) = 0;
-    /// dgain[j] += sum over rows of dy_j x_j / rms(x), for a gain that trains. x may hold several
-    /// parts a row, each as long as dgain and normalised by itself.
+    /// dgain[j] += sum over rows of dy_j x_j / rms(x), for a gain that trains; dgain is back-end
+    /// memory. x may hold several parts a row, each as long as dgain and normalised by itself.
     virtual void rms_norm_dgain(std::span<float> dgain, TensorView dy, TensorView x, float eps) = 0;
     /// Rotates each head's halves (i, i + d/2) by position * inv_freq[i], as Hugging Face does
     /// (RoPE, arXiv 2104.09864), and multiplies by attention_scale. `inverse`: the backward.
@@ -157,17 +196,18 @@ public:
     /// Writes dgate and dup; they may be the memory of gate and up.
     virtual void swiglu_backward(TensorView dgate, TensorView dup, TensorView dy, TensorView gate,
                                  TensorView up) = 0;
-    /// y[t] = table[tokens[t]].
+    /// y[t] = table[tokens[t]]; the table is fp32.
     virtual void embedding(TensorView y, TensorView table,
                            std::span<const std::int32_t> tokens) = 0;
-    /// dtable[tokens[t]] += dy[t], in the order of t.
+    /// dtable[tokens[t]] += dy[t], in the order of t; dtable is fp32.
     virtual void embedding_backward(TensorView dtable, TensorView dy,
                                     std::span<const std::int32_t> tokens) = 0;
     /// Next-token cross-entropy of rows x (n x hidden) through the packed head W (vocab x hidden),
     /// in chunks of rows: loss[i] = -log softmax(x_i W^T)[target_i]. If dx.data is not null, dx_i =
-    /// weight_i * dloss_i/dx_i (written); if dhead.data is not null too, dhead (vocab x hidden) +=
-    /// sum_i weight_i * dloss_i/dW. `best`, if not empty: the largest logit's index in each row,
-    /// the lowest of equals; -1 where one is NaN.
+    /// weight_i * dloss_i/dx_i (written); if dhead.data is not null too, dhead (vocab x hidden,
+    /// fp32) += sum_i weight_i * dloss_i/dW. `best`, if not empty: the largest logit's index in
+    /// each row, the lowest of equals; -1 where one is NaN. `loss` and `best` are host memory: this
+    /// is the one point of a pass where the host waits.
     virtual void cross_entropy(std::span<double> loss, TensorView dx, TensorView dhead,
                                TensorView x, const PackedWeight& head,
                                std::span<const std::int32_t> targets, std::span<const float> weight,
@@ -177,7 +217,7 @@ public:
     virtual void scatter_add_rows(TensorView y, TensorView x,
                                   std::span<const std::int64_t> rows) = 0;
 
-    // ---- flat fp32 vectors of adapters
+    // ---- flat fp32 vectors of adapters, in back-end memory
     /// One AdamW step as in PyTorch (arXiv 1711.05101), `step` counts from 1.
     struct AdamW {
         double lr, beta1, beta2, eps, weight_decay;
@@ -199,6 +239,9 @@ std::unique_ptr<Backend> make_cpu_backend(int threads);
 
 /// The CUDA back end, or InputError where this build has none.
 std::unique_ptr<Backend> make_cuda_backend(int device);
+/// CUDA devices that this process may use (CUDA_VISIBLE_DEVICES hides some); 0 where there is none,
+/// or no driver, or this build has no CUDA back end. Does not throw.
+int cuda_device_count();
 
 /// A float or byte buffer in a back end's memory.
 class DeviceBuffer {
@@ -206,6 +249,9 @@ public:
     DeviceBuffer() = default;
     DeviceBuffer(Backend& backend, std::size_t bytes)
         : backend_(&backend), data_(backend.allocate(bytes)), bytes_(bytes) {}
+    /// A block of `bytes` that another process exported.
+    DeviceBuffer(Backend& backend, std::span<const std::byte> handle, std::size_t bytes)
+        : backend_(&backend), data_(backend.import_memory(handle)), bytes_(bytes) {}
     ~DeviceBuffer() {
         if (data_ != nullptr) backend_->release(data_);
     }

@@ -20,7 +20,7 @@ struct TensorView {
     Dtype dtype = Dtype::fp32;
     std::int64_t rows = 0, cols = 0, stride = 0;
 
-    float* floats() const { return static_cast<float*>(data); }
+    float* floats() const { return static_cast<float*>(data); }  ///< of an fp32 matrix
     float* row(std::int64_t t) const { return floats() + t * stride; }
     /// Columns [begin, begin + count).
     TensorView columns(std::int64_t begin, std::int64_t count) const {
@@ -35,9 +35,14 @@ struct TensorView {
     }
 };
 
+/// A dense matrix at `data`.
+inline TensorView dense_view(void* data, Dtype dtype, std::int64_t rows, std::int64_t cols) {
+    return {data, dtype, rows, cols, cols};
+}
+
 /// A dense fp32 matrix at `data`.
 inline TensorView fp32_view(float* data, std::int64_t rows, std::int64_t cols) {
-    return {data, Dtype::fp32, rows, cols, cols};
+    return dense_view(data, Dtype::fp32, rows, cols);
 }
 
 }  // namespace fedit

@@ -105,6 +105,7 @@ HWY_EXPORT(AttendHead);
 void CpuBackend::attention(TensorView out, float* lse, TensorView q, TensorView k, TensorView v,
                            const AttentionShape& shape, const Sequences& sequences) {
     check::attention(out, q, k, v, shape, sequences);
+    check::only_fp32("attention", {out, q, k, v});
     const std::vector<AttentionTask> tasks = attention_tasks(sequences, shape);
     const std::int64_t head_dim = shape.head_dim, length = most_keys(tasks);
     const std::int64_t group = shape.heads / shape.kv_heads;

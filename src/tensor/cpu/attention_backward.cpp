@@ -100,6 +100,7 @@ void CpuBackend::attention_backward(TensorView dq, TensorView dk, TensorView dv,
                                     TensorView v, const AttentionShape& shape,
                                     const Sequences& sequences) {
     check::attention_backward(dq, dk, dv, dout, out, q, k, v, shape, sequences);
+    check::only_fp32("attention_backward", {q, dq});
     const std::vector<AttentionTask> tasks = attention_tasks(sequences, shape);
     const std::int64_t head_dim = shape.head_dim, length = most_keys(tasks);
     const std::int64_t group = shape.heads / shape.kv_heads;

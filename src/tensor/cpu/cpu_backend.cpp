@@ -40,6 +40,12 @@ std::string cpu_model() {
     return "unknown CPU";
 }
 
+[[noreturn]] void refuse_to_share() {
+    throw RunError({.what = "memory of the CPU back end is not shared block by block",
+                    .where = "the tensor back end",
+                    .remedy = "this is a mistake in fedit: share it by Communicator::share"});
+}
+
 }  // namespace
 
 CpuBackend::CpuBackend(int threads, ProductChoice choice)
@@ -60,7 +66,12 @@ DeviceInfo CpuBackend::info() const {
             .bf16 = choice.bf16 == Bf16Products::native,
             .products_independent_of_threads = choice.layout == WeightLayout::blocked,
             .memory_bytes = static_cast<std::int64_t>(sysconf(_SC_PHYS_PAGES)) *
-                            static_cast<std::int64_t>(sysconf(_SC_PAGESIZE))};
+                            static_cast<std::int64_t>(sysconf(_SC_PAGESIZE)),
+            .host_memory = true};
+}
+
+Dtype CpuBackend::activation_dtype(Dtype /*products*/) const {
+    return Dtype::fp32;
 }
 
 void* CpuBackend::allocate(std::size_t bytes) {
@@ -77,6 +88,14 @@ void CpuBackend::upload(void* to, std::span<const std::byte> from) {
 
 void CpuBackend::download(std::span<std::byte> to, const void* from) {
     if (!to.empty()) std::memcpy(to.data(), from, to.size());
+}
+
+std::vector<std::byte> CpuBackend::export_memory(void* /*memory*/) {
+    refuse_to_share();
+}
+
+void* CpuBackend::import_memory(std::span<const std::byte> /*handle*/) {
+    refuse_to_share();
 }
 
 }  // namespace fedit::cpu

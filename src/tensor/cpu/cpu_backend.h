@@ -14,15 +14,20 @@ public:
     explicit CpuBackend(int threads, ProductChoice choice = ProductChoice::for_this_cpu());
 
     DeviceInfo info() const override;
+    Dtype activation_dtype(Dtype products) const override;
 
     void* allocate(std::size_t bytes) override;
     void release(void* memory) noexcept override;
     void upload(void* to, std::span<const std::byte> from) override;
     void download(std::span<std::byte> to, const void* from) override;
+    std::vector<std::byte> export_memory(void* memory) override;
+    void* import_memory(std::span<const std::byte> handle) override;
 
     std::size_t packed_bytes(Dtype dtype, std::int64_t out, std::int64_t in) const override;
     void pack(std::byte* memory, Dtype dtype, std::span<const float> values, std::int64_t out,
               std::int64_t in) override;
+    void repack(std::byte* memory, Dtype dtype, const float* values, std::int64_t out,
+                std::int64_t in) override;
     void linear(TensorView y, TensorView x, const PackedWeight& w, const float* bias,
                 bool accumulate) override;
     void linear_dx(TensorView dx, TensorView dy, const PackedWeight& w, bool accumulate) override;

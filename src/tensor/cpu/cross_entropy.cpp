@@ -87,6 +87,7 @@ void CpuBackend::cross_entropy(std::span<double> loss, TensorView dx, TensorView
                                std::span<const std::int32_t> targets, std::span<const float> weight,
                                std::span<std::int32_t> best) {
     check::cross_entropy(loss, dx, dhead, x, head, targets, weight, best);
+    check::only_fp32("cross_entropy", {x});
     if (x.rows == 0) return;
     const std::int64_t chunk = std::min(chunk_rows(head.out), x.rows);
     float* const memory = scratch_.floats(chunk * head.out);

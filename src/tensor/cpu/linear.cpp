@@ -15,19 +15,27 @@ void CpuBackend::pack(std::byte* memory, Dtype dtype, std::span<const float> val
     products_.pack(memory, dtype, values, out, in);
 }
 
+void CpuBackend::repack(std::byte* memory, Dtype dtype, const float* values, std::int64_t out,
+                        std::int64_t in) {
+    pack(memory, dtype, {values, static_cast<std::size_t>(out * in)}, out, in);
+}
+
 void CpuBackend::linear(TensorView y, TensorView x, const PackedWeight& w, const float* bias,
                         bool accumulate) {
     check::linear(y, x, w);
+    check::only_fp32("linear", {y, x});
     products_.multiply(y, x, w, bias, accumulate);
 }
 
 void CpuBackend::linear_dx(TensorView dx, TensorView dy, const PackedWeight& w, bool accumulate) {
     check::linear_dx(dx, dy, w);
+    check::only_fp32("linear_dx", {dx, dy});
     products_.multiply_transposed(dx, dy, w, accumulate);
 }
 
 void CpuBackend::linear_dw(TensorView dw, float* dbias, TensorView dy, TensorView x) {
     check::linear_dw(dw, dbias, dy, x);
+    check::only_fp32("linear_dw", {dy});
     if (dw.data != nullptr) products_.add_outer(dw, dy, x);
     if (dbias == nullptr) return;
     constexpr std::int64_t block_columns = 64;

@@ -75,6 +75,7 @@ LoraPanels place_panels(std::span<const LoraSlot> adapters, std::int64_t in, std
 void CpuBackend::lora(TensorView y, TensorView s, TensorView x, const Slots& slots,
                       std::span<const LoraSlot> adapters, const Dropout& dropout) {
     check::lora(y, s, x, slots, adapters, dropout);
+    check::only_fp32("lora", {x});
     const std::int64_t in = x.cols, out = y.cols;
     const std::vector<RowBlock> blocks = row_blocks(slots, adapters);
     const LoraPanels panels = place_panels(adapters, in, out);

@@ -232,6 +232,7 @@ void CpuBackend::lora_backward(TensorView dx, TensorView ds, TensorView dy, Tens
                                TensorView x, const Slots& slots, std::span<const LoraSlot> adapters,
                                const Dropout& dropout) {
     check::lora_backward(dx, ds, dy, s, x, slots, adapters, dropout);
+    check::only_fp32("lora_backward", {x});
     const Operands call{dx, ds, dy, s, x, slots, adapters, dropout};
     const BackwardMemory memory(scratch_, threads_, call);
     const auto pack = HWY_DYNAMIC_DISPATCH(PackLoraBackward);

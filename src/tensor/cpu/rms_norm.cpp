@@ -72,6 +72,7 @@ HWY_EXPORT(NormalizeRowBackward);
 void CpuBackend::rms_norm(TensorView y, TensorView x, TensorView residual, const float* gain,
                           float eps) {
     check::rms_norm(y, x, residual);
+    check::only_fp32("rms_norm", {x});
     const auto normalize = HWY_DYNAMIC_DISPATCH(NormalizeRow);
     parallel_blocks(threads_, x.rows, 16, [&](std::int64_t begin, std::int64_t end) noexcept {
         for (std::int64_t t = begin; t < end; ++t) {
@@ -85,6 +86,7 @@ void CpuBackend::rms_norm_backward(TensorView dx, TensorView dy, TensorView x, c
                                    float eps) {
     check::same_shape("rms_norm_backward", "x", x, "dx", dx);
     check::same_shape("rms_norm_backward", "x", x, "dy", dy);
+    check::only_fp32("rms_norm_backward", {x});
     const auto backward = HWY_DYNAMIC_DISPATCH(NormalizeRowBackward);
     parallel_blocks(threads_, x.rows, 16, [&](std::int64_t begin, std::int64_t end) noexcept {
         for (std::int64_t t = begin; t < end; ++t) {
@@ -96,6 +98,7 @@ void CpuBackend::rms_norm_backward(TensorView dx, TensorView dy, TensorView x, c
 void CpuBackend::head_rms_norm(TensorView y, TensorView x, std::int64_t heads, const float* gain,
                                float eps) {
     check::head_rms_norm(y, x, heads);
+    check::only_fp32("head_rms_norm", {x});
     const std::int64_t head_dim = x.cols / heads;
     const auto normalize = HWY_DYNAMIC_DISPATCH(NormalizeRow);
     parallel_blocks(threads_, x.rows, 16, [&](std::int64_t begin, std::int64_t end) noexcept {
@@ -111,6 +114,7 @@ void CpuBackend::head_rms_norm_backward(TensorView dx, TensorView dy, TensorView
                                         std::int64_t heads, const float* gain, float eps) {
     check::head_rms_norm(dx, x, heads);
     check::same_shape("head_rms_norm_backward", "x", x, "dy", dy);
+    check::only_fp32("head_rms_norm_backward", {x});
     const std::int64_t head_dim = x.cols / heads;
     const auto backward = HWY_DYNAMIC_DISPATCH(NormalizeRowBackward);
     parallel_blocks(threads_, x.rows, 16, [&](std::int64_t begin, std::int64_t end) noexcept {

@@ -9,6 +9,7 @@ namespace fedit::cpu {
 
 void CpuBackend::rms_norm_dgain(std::span<float> dgain, TensorView dy, TensorView x, float eps) {
     check::rms_norm_dgain(dgain, dy, x);
+    check::only_fp32("rms_norm_dgain", {x});
     const auto width = static_cast<std::int64_t>(dgain.size());
     const std::int64_t parts = x.cols / width;
     float* const inverse_rms = scratch_.floats(x.rows * parts);

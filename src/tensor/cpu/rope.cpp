@@ -53,6 +53,7 @@ HWY_EXPORT(RotateRow);
 void CpuBackend::rope(TensorView x, std::int64_t heads, std::span<const std::int32_t> positions,
                       std::span<const float> inv_freq, float attention_scale, bool inverse) {
     check::rope(x, heads, positions, inv_freq);
+    check::only_fp32("rope", {x});
     if (positions.empty()) return;
     rope_table_.cover(*std::ranges::max_element(positions), inv_freq, attention_scale);
     const auto rotate_row = HWY_DYNAMIC_DISPATCH(RotateRow);

@@ -27,12 +27,14 @@ void copy_rows(int threads, TensorView y, TensorView x, std::span<const Index> r
 
 void CpuBackend::embedding(TensorView y, TensorView table, std::span<const std::int32_t> tokens) {
     check::embedding(y, table, tokens);
+    check::only_fp32("embedding", {y});
     copy_rows(threads_, y, table, tokens);
 }
 
 void CpuBackend::embedding_backward(TensorView dtable, TensorView dy,
                                     std::span<const std::int32_t> tokens) {
     check::embedding(dy, dtable, tokens);
+    check::only_fp32("embedding_backward", {dy});
     // A token may come twice, so threads share out columns, not rows.
     constexpr std::int64_t block_columns = 64;
     parallel_blocks(threads_, dy.cols, block_columns,
@@ -47,11 +49,13 @@ void CpuBackend::embedding_backward(TensorView dtable, TensorView dy,
 
 void CpuBackend::gather_rows(TensorView y, TensorView x, std::span<const std::int64_t> rows) {
     check::row_list("gather_rows", y, x, rows);
+    check::only_fp32("gather_rows", {x});
     copy_rows(threads_, y, x, rows);
 }
 
 void CpuBackend::scatter_add_rows(TensorView y, TensorView x, std::span<const std::int64_t> rows) {
     check::row_list("scatter_add_rows", x, y, rows);
+    check::only_fp32("scatter_add_rows", {x});
     parallel_blocks(threads_, x.rows, block_rows,
                     [&](std::int64_t begin, std::int64_t end) noexcept {
                         for (std::int64_t i = begin; i < end; ++i) {

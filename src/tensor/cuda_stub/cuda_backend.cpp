@@ -10,4 +10,8 @@ std::unique_ptr<Backend> make_cuda_backend(int device) {
                       .remedy = "use --device cpu, or build fedit with CUDA"});
 }
 
+int cuda_device_count() {
+    return 0;
+}
+
 }  // namespace fedit
