@@ -24,7 +24,7 @@ _TABLES = {
         "train_loss", "eval_loss", "clients", "rejected", "records", "tokens", "labelled_tokens",
         "steps", "seconds_total", "seconds_train", "seconds_aggregate", "seconds_evaluate",
         "seconds_write", "bytes_up", "bytes_down", "update_norm", "aggregation_error",
-        "peak_memory_bytes"), numpy.nan)},
+        "aggregation_error_relative", "peak_memory_bytes"), numpy.nan)},
     "clients": {"round": _KEY, "client": _KEY, "rejected": 0, **dict.fromkeys((
         "rank", "records", "tokens", "labelled_tokens", "steps", "loss_first", "loss_last",
         "update_norm", "seconds"), numpy.nan)},

@@ -155,6 +155,12 @@ void check_training(const Config& config, std::vector<Fault>& faults) {
              .where = fmt::format("--tune {}, --init-adapter {}", config.tune, config.init_adapter),
              .remedy = "leave out one of the two"});
     }
+    if (config.tune != "lora" && config.log_aggregation_error > 0) {
+        faults.push_back({.what = "only averaged factors have an aggregation error",
+                          .where = fmt::format("--tune {}, --log-aggregation-error {}", config.tune,
+                                               config.log_aggregation_error),
+                          .remedy = "leave out --log-aggregation-error"});
+    }
     const bool divided = config.num_clients > 1 ||
                          (config.partition != "auto" && config.partition != "iid") ||
                          config.client_fraction < 1;
@@ -314,6 +320,10 @@ LoraConfig lora_config(const Config& config) {
             .dropout = config.lora_dropout,
             .target_modules = std::move(targets),
             .use_rslora = config.use_rslora};
+}
+
+bool logs_aggregation_error(const Config& config, int round) {
+    return config.log_aggregation_error > 0 && (round + 1) % config.log_aggregation_error == 0;
 }
 
 Tune tune(const Config& config) {

@@ -262,6 +262,11 @@ void add_run(Table& table) {
                  "Evaluate every N rounds and after the last; 0: never.");
     table.number("eval-batch-size", &Config::eval_batch_size, identity, train | evaluate | generate,
                  "N", 1, 1e6, "Records in one evaluation pass, or answered side by side.");
+    table.number("log-aggregation-error", &Config::log_aggregation_error, operational, train, "N",
+                 0, 1e9,
+                 "Every N rounds, log how far averaging A and B apart is from averaging the "
+                 "products B A (/rounds/aggregation_error); the round then keeps its clients' "
+                 "adapters until its end. 0: never.");
     table.number("checkpoint-every", &Config::checkpoint_every, operational, train, "N", 1, 1e9,
                  "Rounds between checkpoints; a kill costs at most the rounds since the last.");
     table.number("keep-last", &Config::keep_last, operational, train, "N", 0, 1e9,

@@ -79,6 +79,8 @@ std::string round_line(const RoundRow& row, std::int64_t rounds) {
         row.round + 1, rounds, loss_text(row.train_loss), loss_text(row.eval_loss), row.clients,
         row.tokens, format_duration(row.seconds_total),
         static_cast<double>(row.tokens) / std::max(row.seconds_train, 1e-9));
+    if (!std::isnan(row.aggregation_error_relative))
+        line += fmt::format(", aggregation error {:.2g} %", 100 * row.aggregation_error_relative);
     if (row.rejected > 0) line += fmt::format(", {} rejected", row.rejected);
     return line;
 }

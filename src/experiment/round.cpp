@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "experiment/aggregation_log.h"
 #include "fedit/core/error.h"
 #include "fedit/io/sha256.h"
 
@@ -60,12 +61,13 @@ struct RoundRunner::Local {
     explicit Local(std::size_t size) : sum(size) {}
 
     OrderFreeSum sum;
+    std::vector<SummedClient> summed;  ///< kept in rounds that log the aggregation error
     std::vector<ClientRow> rows;
     std::vector<std::pair<int, TrainOutcome>> unsaved;  ///< finished, not on disk yet
     double unsaved_seconds = 0;
     std::size_t clients = 0, done = 0;  ///< of this rank
     double tokens_left = 0;             ///< of this rank, after the client in training
-    bool stopped = false;
+    bool stopped = false, keep_summed = false;
     double train_seconds = 0, wait_seconds = 0;
 };
 
@@ -173,6 +175,7 @@ void RoundRunner::contribute(const PlannedClient& who, const std::vector<float>&
         return;
     }
     local.sum.add(outcome.state.x, x, who.weight, who.records);
+    if (local.keep_summed) local.summed.push_back({who.client, who.weight, outcome.state.x});
     local.rows.push_back(row);
 }
 
@@ -255,6 +258,11 @@ RoundResult RoundRunner::aggregate(const RoundPlan& plan, std::vector<float>& x,
              .where = fmt::format("round {}", plan.round + 1),
              .remedy = "a rank's memory or library differs: compare `fedit doctor` on all nodes"});
     }
+    if (local.keep_summed) {
+        const AggregationLoss loss = aggregation_loss(comm, layout_, x, local.summed);
+        row.aggregation_error = loss.error;
+        row.aggregation_error_relative = loss.relative;
+    }
     for (const Bytes& part : comm.all_gather(std::as_bytes(std::span(std::as_const(local.rows))))) {
         const std::size_t count = part.size() / sizeof(ClientRow);
         std::vector<ClientRow> rows(count);
@@ -292,6 +300,7 @@ std::optional<RoundResult> RoundRunner::run(const RoundPlan& plan, std::vector<f
                                             const std::string& tag) {
     const ClientStore store(context_.files, folder_.clients(plan.round), tag);
     Local local(x.size());
+    local.keep_summed = logs_aggregation_error(config_, plan.round);
     train_mine(plan, x, store, local);
     if (local.stopped) return std::nullopt;
     return aggregate(plan, x, local);

@@ -62,6 +62,9 @@ const std::vector<Column<RoundRow>> round_columns{
     {"aggregation_error", "1",
      "||sum p B A - mean B mean A||_F over all modules, without scale; NaN: not computed",
      &RoundRow::aggregation_error},
+    {"aggregation_error_relative", "1",
+     "The same with each module's scale, divided by ||sum p scale B A||_F; NaN: not computed",
+     &RoundRow::aggregation_error_relative},
     {"peak_memory_bytes", "bytes", "Largest resident size of a rank so far",
      &RoundRow::peak_memory_bytes},
 };

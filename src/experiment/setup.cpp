@@ -7,6 +7,7 @@
 #include <ctime>
 
 #include "fedit/core/error.h"
+#include "fedit/federation/plan.h"
 #include "fedit/io/sha256.h"
 #include "fedit/model/peft.h"
 
@@ -139,6 +140,13 @@ void Setup::plan_memory() {
     // The global adapter, the 64-bit sum, the mean in double, and a finished client's upload.
     memory_.round =
         static_cast<std::size_t>(layout_.size) * (sizeof(float) + 8 + 8 + 3 * sizeof(float));
+    if (config_.log_aggregation_error > 0) {
+        const auto sampled =
+            static_cast<std::size_t>(sample_size(config_.client_fraction, data_.num_clients()));
+        const auto ranks = static_cast<std::size_t>(comm_.size());
+        memory_.round +=
+            (sampled + ranks - 1) / ranks * static_cast<std::size_t>(layout_.size) * sizeof(float);
+    }
     memory_.ranks_on_node = comm_.node().size();
     memory_.device = static_cast<std::size_t>(machine_.backend->info().memory_bytes);
     comm_.together("plan memory", [&] { memory_.require_fits(); });

@@ -61,6 +61,7 @@ struct Config {
     std::int64_t seed = 0;
     std::string resume = "auto";
     std::int64_t eval_every = 1, eval_batch_size = 8, checkpoint_every = 1, keep_last = 3;
+    std::int64_t log_aggregation_error = 0;
     double max_walltime = 0;
     double hang_timeout = 0;
     bool dry_run = false, force = false;
@@ -169,6 +170,8 @@ std::string suggestion(std::string_view name, std::span<const std::string> known
 LocalConfig local_config(const Config& config);
 LoraConfig lora_config(const Config& config);  ///< all-linear is spelled out
 Tune tune(const Config& config);
+/// Whether the round (from 0) is one of every --log-aggregation-error rounds.
+bool logs_aggregation_error(const Config& config, int round);
 EncodeOptions encode_options(const Config& config);
 PromptTemplate prompt_template(const Config& config);
 /// The items of a comma-separated list, without spaces around them and without empty ones.

@@ -30,7 +30,8 @@ struct RoundRow {
     double seconds_total = 0, seconds_train = 0, seconds_wait = 0, seconds_aggregate = 0;
     double seconds_evaluate = 0, seconds_write = 0;
     std::int64_t bytes_up = 0, bytes_down = 0;
-    double update_norm = not_computed, aggregation_error = not_computed;
+    double update_norm = not_computed;
+    double aggregation_error = not_computed, aggregation_error_relative = not_computed;
     std::int64_t peak_memory_bytes = 0;
 };
 
