@@ -4,7 +4,7 @@
 #   tests/run.sh [--quick] [--strict] [--preset NAME]
 # --quick   without the tests labelled slow and slurm
 # --strict  warnings are errors
-# --preset  dev, release (default), asan, tsan or audit
+# --preset  dev, release (default), cuda, asan, tsan or audit
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 preset=release labels=() strict=OFF

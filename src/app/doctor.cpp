@@ -18,6 +18,7 @@
 #include "fedit/experiment/session.h"
 #include "fedit/io/json.h"
 #include "fedit/tensor/backend.h"
+#include "fedit/tensor/cuda_devices.h"
 #include "fedit/tensor/machine_rate.h"
 
 namespace fedit {
@@ -70,19 +71,10 @@ struct Findings {
     std::vector<RankView> ranks;
     std::int64_t nodes = 0;
     DeviceInfo cpu;
-    std::string cuda;                    ///< empty: there; else why not
+    CudaDevices cuda;
     std::optional<double> product_rate;  ///< FLOP/s, fp32
     std::vector<std::string> advice;
 };
-
-std::string find_cuda() {
-    try {
-        make_cuda_backend(0);
-        return "";
-    } catch (const Error& error) {
-        return error.faults().front().what;
-    }
-}
 
 std::vector<std::string> advise(const Findings& findings, const Environment& environment) {
     std::vector<std::string> advice;
@@ -114,6 +106,23 @@ std::vector<std::string> advise(const Findings& findings, const Environment& env
     return advice;
 }
 
+/// One line for each GPU, or why there is none; and what drives them.
+std::string gpu_lines(const CudaDevices& cuda) {
+    std::string text;
+    for (std::size_t i = 0; i < cuda.devices.size(); ++i) {
+        const auto& [gpu, processors, bus_id] = cuda.devices[i];
+        text += fmt::format("GPU {:<6} {}, {}, {} processors, {}, bus {}, bf16 {}\n", i, gpu.model,
+                            gpu.instruction_set, processors, format_bytes(gpu.memory_bytes), bus_id,
+                            gpu.bf16 ? "fast" : "missing: too old for fedit");
+    }
+    if (cuda.devices.empty()) text = fmt::format("GPU        none: {}\n", cuda.trouble);
+    if (!cuda.libraries.empty()) {
+        text += fmt::format("CUDA       {}; {}\n", cuda.libraries,
+                            cuda.driver.empty() ? "no driver" : "driver for CUDA " + cuda.driver);
+    }
+    return text;
+}
+
 std::string to_text(const Findings& findings) {
     const RankView& first = findings.ranks.front();
     const BuildInfo build = build_info();
@@ -126,14 +135,13 @@ std::string to_text(const Findings& findings) {
         "memory     {}, {} available\n"
         "/dev/shm   {} free\n"
         "products   {}, bf16 {}\n"
-        "GPU        {}\n",
+        "{}",
         build.version, build.git_commit, build.git_dirty ? " (changed since)" : "", build.compiler,
         build.build_type, MpiSession::library_version(), findings.ranks.size(), findings.nodes,
         findings.nodes == 1 ? "" : "s", findings.cpu.model, findings.cpu.instruction_set,
         first.usable_cores, first.machine_cores, format_bytes(first.memory),
         format_bytes(first.memory_free), format_bytes(first.shared_free), findings.cpu.libraries,
-        findings.cpu.bf16 ? "fast" : "not fast here: use --dtype fp32",
-        findings.cuda.empty() ? "usable" : findings.cuda);
+        findings.cpu.bf16 ? "fast" : "not fast here: use --dtype fp32", gpu_lines(findings.cuda));
     if (findings.product_rate) {
         text += fmt::format("measured   {:.1f} GFLOP/s in fp32 products with {} thread{}\n",
                             *findings.product_rate * 1e-9, first.usable_cores,
@@ -157,6 +165,17 @@ std::string to_json(const Findings& findings) {
         .set("libraries", findings.cpu.libraries)
         .set("bf16", findings.cpu.bf16)
         .set("cores", first.machine_cores);
+    std::vector<JsonWriter> gpus;
+    for (const auto& [gpu, processors, bus_id] : findings.cuda.devices) {
+        gpus.emplace_back();
+        gpus.back()
+            .set("model", gpu.model)
+            .set("instruction_set", gpu.instruction_set)
+            .set("processors", processors)
+            .set("memory_bytes", gpu.memory_bytes)
+            .set("bus_id", bus_id)
+            .set("bf16", gpu.bf16);
+    }
     JsonWriter out;
     out.set("version", build_info().version)
         .set("git_commit", build_info().git_commit)
@@ -167,7 +186,11 @@ std::string to_json(const Findings& findings) {
         .set("memory_bytes", first.memory)
         .set("memory_available_bytes", first.memory_free)
         .set("dev_shm_free_bytes", first.shared_free)
-        .set("cuda", findings.cuda.empty());
+        .set("cuda", !findings.cuda.devices.empty())
+        .set("cuda_trouble", findings.cuda.trouble)
+        .set("cuda_libraries", findings.cuda.libraries)
+        .set("cuda_driver", findings.cuda.driver)
+        .set("gpus", gpus);
     if (findings.product_rate) out.set("product_flops_per_second", *findings.product_rate);
     out.set("warnings", findings.advice);
     return out.text(2) + '\n';
@@ -190,7 +213,7 @@ ExitCode run_doctor(const Context& context, const Config& config) {
             config.threads > 0 ? config.threads : std::max<std::int64_t>(1, mine.usable_cores));
         const std::unique_ptr<Backend> backend = make_cpu_backend(threads);
         findings.cpu = backend->info();
-        findings.cuda = find_cuda();
+        findings.cuda = find_cuda_devices();
         if (config.measure) findings.product_rate = measure_product_rate(*backend, Dtype::fp32);
         findings.advice = advise(findings, context.environment);
         print_result(comm, config.output_format == "json" ? to_json(findings) : to_text(findings));

@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "fedit/io/json.h"
+#include "fedit/tensor/cuda_devices.h"
 #include "tests/app/run_fedit.h"
 #include "tests/support/shared_data.h"
 
@@ -241,10 +242,17 @@ TEST(Bench, ReportsTokensASecondAndTheShareOfTheProductRate) {
 TEST(Doctor, NamesWhatTheMachineOffers) {
     const Outcome text = run_fedit({"doctor"});
     EXPECT_EQ(text.code, 0) << text.err;
-    EXPECT_TRUE(says(text.out, {"Open MPI", "ranks", "cores", "/dev/shm", "instruction set"}));
+    EXPECT_TRUE(
+        says(text.out, {"Open MPI", "ranks", "cores", "/dev/shm", "instruction set", "GPU"}));
     const Outcome json = run_fedit({"doctor", "--output-format", "json"});
     ASSERT_EQ(json.code, 0) << json.err;
-    EXPECT_EQ(Json::parse(json.out, "standard output")["ranks"].size(), 1U);
+    const Json facts = Json::parse(json.out, "standard output");
+    EXPECT_EQ(facts["ranks"].size(), 1U);
+    const CudaDevices cuda = find_cuda_devices();
+    EXPECT_EQ(facts["gpus"].size(), cuda.devices.size());
+    EXPECT_EQ(facts["cuda"].as_bool(), !cuda.devices.empty());
+    EXPECT_EQ(facts["cuda_trouble"].as_string(), cuda.trouble);
+    EXPECT_TRUE(says(text.out, {cuda.trouble, cuda.libraries}));
 }
 
 }  // namespace

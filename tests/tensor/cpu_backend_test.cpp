@@ -1,5 +1,4 @@
-// tests/tensor/cpu_backend_test.cpp: what the CPU back end says of itself, its memory, and the
-// stub.
+// tests/tensor/cpu_backend_test.cpp: what the CPU back end says of itself, and its memory.
 #include "tensor/cpu/cpu_backend.h"
 #include "fedit/core/error.h"
 #include "tests/support/compare.h"
@@ -55,17 +54,6 @@ TEST(CpuBackend, ElementwiseWorkHasTheSameBitsOnOneAndTwoThreads) {
 
 TEST(CpuBackend, ZeroThreadsAreRefused) {
     EXPECT_THROW(make_cpu_backend(0), InputError);
-}
-
-TEST(CudaBackend, SaysThatThisBuildHasNone) {
-    try {
-        make_cuda_backend(0);
-        FAIL() << "a CUDA back end came out of a build without one";
-    } catch (const InputError& error) {
-        EXPECT_NE(std::string(error.what()).find("this build has no CUDA back end"),
-                  std::string::npos);
-    }
-    EXPECT_EQ(cuda_device_count(), 0);
 }
 
 }  // namespace

@@ -1,0 +1,29 @@
+// tensor/cuda_devices.h: the CUDA devices that this process sees, found without using any of them.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "fedit/tensor/backend.h"
+
+namespace fedit {
+
+struct CudaDevice {
+    DeviceInfo info;
+    int processors = 0;  ///< the bits of products may depend on their number
+    std::string bus_id;  ///< "0000:3b:00": names the card on its node
+};
+
+/// What there is of CUDA. A device's place in `devices` is its number for make_cuda_backend().
+struct CudaDevices {
+    std::vector<CudaDevice> devices;
+    std::string driver;     ///< newest CUDA that the driver runs, "13.0"; empty without a driver
+    std::string libraries;  ///< "CUDA 13.0, cuBLASLt 13.1.0"; empty in a build without CUDA
+    std::string trouble;    ///< why there is no device; empty where there is one
+    std::string remedy;     ///< what to do about it
+};
+
+/// Asks the driver; makes no context on any device, so that it costs a GPU no memory.
+CudaDevices find_cuda_devices();
+
+}  // namespace fedit
