@@ -119,7 +119,7 @@ std::vector<Answer> Generator::run(std::span<const Prompt> prompts, const OnText
         all.push_back({prompt, limit, prompt.ids, std::nullopt, {}});
         if (tokenizer_ != nullptr) all.back().text.emplace(*tokenizer_, config_.stop_strings);
     }
-    KvCache cache(model_, backend_, capacity);
+    KvCache cache(model_, backend_, decoder_.activation_dtype(), capacity);
     std::iota(active.begin(), active.end(), std::int64_t{0});
     const auto vocab = static_cast<std::size_t>(model_.vocab_size);
     while (!active.empty()) {

@@ -1,6 +1,7 @@
 // model/activations.cpp: plans the arena of one pass.
 #include "model/activations.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <optional>
@@ -9,13 +10,17 @@ namespace fedit {
 
 namespace {
 
-constexpr std::size_t alignment = 64;
+constexpr std::size_t alignment = 256;  // what a GPU's products and copies like best
 
 /// Whether a result outlives its layer, for backward, or the next layer may overwrite it.
 enum class Life : std::uint8_t { kept, scratch };
 
 /// Results that layers have in common: each kind has one scratch buffer.
-enum class Kind : std::uint8_t { x, h, qkv, qk, lse, attention, x_mid, gate_up, act, s, count };
+enum class Kind : std::uint8_t { x, h, qkv, qk, lse, attention, x_mid, gate_up, act, s };
+
+/// A layer that is computed again needs all its adapters' inner products side by side: that of
+/// linear layer i is of kind s + i.
+constexpr std::size_t kinds = static_cast<std::size_t>(Kind::s) + linear_count;
 
 class Placer {
 public:
@@ -28,26 +33,25 @@ public:
         const std::int64_t rows = size_.rows;
         const bool last = index + 1 == config.layers;
         const std::int64_t top = last ? size_.target_rows : rows;
+        const bool trains = pass_ == Pass::train && index >= plan_.lowest_layer;
+        const Life stream = trains ? Life::kept : Life::scratch;
         const Life life =
-            pass_ == Pass::train && index >= plan_.lowest_layer ? Life::kept : Life::scratch;
-        // A weight's or an adapter's gradient needs its input; without either it is scratch.
+            trains && plan_.recompute != Recompute::layer ? Life::kept : Life::scratch;
         const auto input_of = [&](std::initializer_list<Linear> users) {
-            if (plan_.dense) return life;
-            for (const Linear user : users) {
-                if (plan_.adapters.module(index, user) >= 0) return life;
-            }
-            return Life::scratch;
+            const bool kept =
+                trains && plan_.recompute == Recompute::none && plan_.reads_input_of(index, users);
+            return kept ? Life::kept : Life::scratch;
         };
         LayerActivations a;
-        a.x = place(Kind::x, life, rows, hidden);
+        a.x = place(Kind::x, stream, rows, hidden);
         a.h_attention = place(Kind::h, input_of({Linear::q, Linear::k, Linear::v}), rows, hidden);
         a.qkv = place(Kind::qkv, life, rows, config.q_size() + 2 * config.kv_size());
         a.qk = config.qk_norm ? place(Kind::qk, life, rows, config.q_size() + config.kv_size())
                               : a.qkv.columns(0, config.q_size() + config.kv_size());
-        a.lse = place(Kind::lse, life, rows, config.heads).floats();
+        a.lse = place(Kind::lse, life, rows, config.heads, Dtype::fp32).floats();
         a.attention = place(Kind::attention, life, rows, config.q_size());
-        a.o_input = last ? arena_.matrix(top, config.q_size()) : a.attention;
-        a.residual = last ? arena_.matrix(top, hidden) : a.x;
+        a.o_input = last ? arena_.matrix(plan_.dtype, top, config.q_size()) : a.attention;
+        a.residual = last ? arena_.matrix(plan_.dtype, top, hidden) : a.x;
         a.x_mid = place(Kind::x_mid, life, top, hidden);
         a.h_mlp = place(Kind::h, input_of({Linear::gate, Linear::up}), top, hidden);
         a.gate_up = place(Kind::gate_up, life, top, 2 * config.intermediate_size);
@@ -56,7 +60,9 @@ public:
             const auto linear = static_cast<Linear>(i);
             const int module = plan_.adapters.module(index, linear);
             if (module < 0) continue;
-            a.s[i] = place(Kind::s, life, linear < Linear::o ? rows : top,
+            const bool apart = pass_ == Pass::train && plan_.recompute == Recompute::layer;
+            const std::size_t kind = static_cast<std::size_t>(Kind::s) + (apart ? i : 0);
+            a.s[i] = place(static_cast<Kind>(kind), life, linear < Linear::o ? rows : top,
                            plan_.ranks[static_cast<std::size_t>(module)]);
         }
         return a;
@@ -65,41 +71,51 @@ public:
     void backward(Activations& out) {
         const ModelConfig& config = plan_.config;
         const std::int64_t rows = size_.rows, top = size_.target_rows;
-        out.dx = arena_.matrix(rows, config.hidden_size);
-        out.d_top_x = arena_.matrix(top, config.hidden_size);
-        out.dh = arena_.matrix(rows, config.hidden_size);
-        out.d_qkv = arena_.matrix(rows, config.q_size() + 2 * config.kv_size());
-        out.d_attention = arena_.matrix(rows, config.q_size());
-        out.d_top_attention = arena_.matrix(top, config.q_size());
-        out.d_act = arena_.matrix(rows, config.intermediate_size);
-        out.ds = arena_.floats(rows * plan_.adapters.max_rank());
+        const auto matrix = [&](std::int64_t count, std::int64_t cols) {
+            return arena_.matrix(plan_.dtype, count, cols);
+        };
+        out.dx = matrix(rows, config.hidden_size);
+        out.d_top_x = matrix(top, config.hidden_size);
+        out.dh = matrix(rows, config.hidden_size);
+        out.d_qkv = matrix(rows, config.q_size() + 2 * config.kv_size());
+        out.d_attention = matrix(rows, config.q_size());
+        out.d_top_attention = matrix(top, config.q_size());
+        out.d_act = matrix(rows, config.intermediate_size);
+        out.ds = matrix(rows, plan_.adapters.max_rank());
     }
 
 private:
     TensorView place(Kind kind, Life life, std::int64_t rows, std::int64_t cols) {
-        if (life == Life::kept) return arena_.matrix(rows, cols);
-        std::optional<float*>& buffer = scratch_[static_cast<std::size_t>(kind)];
+        return place(kind, life, rows, cols, plan_.dtype);
+    }
+    TensorView place(Kind kind, Life life, std::int64_t rows, std::int64_t cols, Dtype dtype) {
+        if (life == Life::kept) return arena_.matrix(dtype, rows, cols);
+        std::optional<void*>& buffer = scratch_[static_cast<std::size_t>(kind)];
         if (!buffer) {
-            const std::int64_t widest = kind == Kind::s ? plan_.adapters.max_rank() : cols;
-            buffer = arena_.floats(size_.rows * widest);
+            const std::int64_t widest = kind >= Kind::s ? plan_.adapters.max_rank() : cols;
+            buffer = arena_.matrix(dtype, size_.rows, widest).data;
         }
-        return fp32_view(*buffer, rows, cols);
+        return dense_view(*buffer, dtype, rows, cols);
     }
 
     const ActivationPlan& plan_;
     const PassSize& size_;
     Pass pass_;
     Arena& arena_;
-    std::array<std::optional<float*>, static_cast<std::size_t>(Kind::count)> scratch_;
+    std::array<std::optional<void*>, kinds> scratch_;
 };
 
 }  // namespace
 
-float* Arena::floats(std::int64_t count) {
-    std::byte* const piece = block_ == nullptr ? nullptr : block_ + used_;
-    const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(float);
+std::byte* Arena::piece(std::size_t bytes) {
+    std::byte* const begin = block_ == nullptr ? nullptr : block_ + used_;
     used_ += (bytes + alignment - 1) / alignment * alignment;
-    return reinterpret_cast<float*>(piece);
+    return begin;
+}
+
+bool ActivationPlan::reads_input_of(std::int64_t layer, std::initializer_list<Linear> users) const {
+    return dense || std::any_of(users.begin(), users.end(),
+                                [&](Linear user) { return adapters.module(layer, user) >= 0; });
 }
 
 Activations place_activations(const ActivationPlan& plan, const PassSize& size, Pass pass,
@@ -112,8 +128,11 @@ Activations place_activations(const ActivationPlan& plan, const PassSize& size, 
     for (std::size_t layer = 0; layer + 1 < out.layers.size(); ++layer) {
         out.layers[layer].out = out.layers[layer + 1].x;
     }
-    out.layers.back().out = arena.matrix(size.target_rows, plan.config.hidden_size);
-    out.y = arena.matrix(size.target_rows, plan.config.hidden_size);
+    const auto top = [&] {
+        return arena.matrix(plan.dtype, size.target_rows, plan.config.hidden_size);
+    };
+    out.layers.back().out = top();
+    out.y = top();
     if (pass == Pass::train) placer.backward(out);
     return out;
 }

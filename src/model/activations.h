@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstddef>
+#include <initializer_list>
 #include <vector>
 
 #include "fedit/model/decoder.h"
@@ -10,8 +11,9 @@
 
 namespace fedit {
 
-/// What one decoder layer computes. "rows" are all rows of the pass; "top" rows are all rows too,
-/// but in the last layer only those that predict a target, from the attention's output on.
+/// What one decoder layer computes, in the back end's type of activations (lse: fp32). "rows" are
+/// all rows of the pass; "top" rows are all rows too, but in the last layer only those that predict
+/// a target, from the attention's output on.
 struct LayerActivations {
     TensorView x;            ///< rows x hidden: the residual stream that enters the layer
     TensorView h_attention;  ///< rows x hidden: normalised x
@@ -41,16 +43,18 @@ struct Activations {
     TensorView d_attention;      ///< rows x q
     TensorView d_top_attention;  ///< target rows x q
     TensorView d_act;            ///< rows x intermediate
-    float* ds = nullptr;         ///< rows x max rank
+    TensorView ds;               ///< rows x max rank
 };
 
-/// Hands out 64-byte aligned pieces of a block, in order; without a block it only counts.
+/// Hands out pieces of a block, at multiples of 256 bytes, in order; without a block it only
+/// counts.
 class Arena {
 public:
     explicit Arena(std::byte* block) : block_(block) {}
-    float* floats(std::int64_t count);
-    TensorView matrix(std::int64_t rows, std::int64_t cols) {
-        return fp32_view(floats(rows * cols), rows, cols);
+    std::byte* piece(std::size_t bytes);
+    TensorView matrix(Dtype dtype, std::int64_t rows, std::int64_t cols) {
+        const auto elements = static_cast<std::size_t>(rows * cols);
+        return dense_view(piece(elements * size_of(dtype)), dtype, rows, cols);
     }
     std::size_t used() const { return used_; }
 
@@ -65,11 +69,16 @@ struct ActivationPlan {
     const AdapterMap& adapters;
     const std::vector<std::int64_t>& ranks;  ///< of each module
     std::int64_t lowest_layer = 0;           ///< layers below keep nothing for backward
-    bool dense = false;                      ///< weights of the base train: their inputs are kept
+    Dtype dtype = Dtype::fp32;
+    Recompute recompute = Recompute::none;
+    bool dense = false;  ///< weights of the base train: their inputs are kept
+
+    /// Whether a gradient is made from the input of these linear layers, which share one.
+    bool reads_input_of(std::int64_t layer, std::initializer_list<Linear> users) const;
 };
 
-/// Places all results of a pass. When training, a layer keeps what its backward reads; all else
-/// shares scratch with the other layers.
+/// Places all results of a pass. When training, a layer keeps what its backward reads and does not
+/// compute again; all else shares scratch with the other layers.
 Activations place_activations(const ActivationPlan& plan, const PassSize& size, Pass pass,
                               Arena& arena);
 

@@ -48,11 +48,13 @@ std::int64_t lowest_adapter(const AdapterMap& adapters, std::int64_t layers) {
 }  // namespace
 
 Decoder::Impl::Impl(const ModelConfig& model_config, const Weights& model_weights,
-                    const Layout& adapter_layout, Backend& compute)
+                    const Layout& adapter_layout, Backend& compute, Recompute mode)
     : config(model_config),
       weights(model_weights),
       layout(adapter_layout),
       backend(compute),
+      recompute(mode),
+      dtype(compute.activation_dtype(model_weights.head.dtype)),
       dense(config, layout),
       inv_freq(rope_inverse_frequencies(config)),
       adapters(layout, config.layers),
@@ -61,7 +63,8 @@ Decoder::Impl::Impl(const ModelConfig& model_config, const Weights& model_weight
       lowest(dense.trains ? -1 : lowest_adapter(adapters, config.layers)) {}
 
 ActivationPlan Decoder::Impl::plan() const {
-    return {config, adapters, ranks, std::max<std::int64_t>(lowest, 0) / stage_count, dense.trains};
+    return {config, adapters,  ranks,       std::max<std::int64_t>(lowest, 0) / stage_count,
+            dtype,  recompute, dense.trains};
 }
 
 std::size_t Decoder::Impl::activation_bytes(const PassSize& size, Pass pass) const {
@@ -181,18 +184,26 @@ CachedSequences Decoder::Impl::append(const PackedBatch& batch, KvCache& cache,
 std::vector<float> Decoder::Impl::head_logits() {
     const std::int64_t rows = activations.y.rows, vocab = config.vocab_size;
     std::vector<float> out(static_cast<std::size_t>(rows * vocab));
-    DeviceBuffer buffer(backend, out.size() * sizeof(float));
-    backend.linear(fp32_view(buffer.floats(), rows, vocab), activations.y, weights.head, nullptr,
+    const auto bytes = std::as_writable_bytes(std::span(out));
+    if (logits.bytes() < bytes.size()) {
+        logits = DeviceBuffer();
+        logits = DeviceBuffer(backend, bytes.size());
+    }
+    backend.linear(fp32_view(logits.floats(), rows, vocab), activations.y, weights.head, nullptr,
                    false);
-    backend.download(std::as_writable_bytes(std::span(out)), buffer.data());
+    backend.download(bytes, logits.data());
     return out;
 }
 
 Decoder::Decoder(const ModelConfig& config, const Weights& weights, const Layout& layout,
-                 Backend& backend)
-    : impl_(std::make_unique<Impl>(config, weights, layout, backend)) {}
+                 Backend& backend, Recompute recompute)
+    : impl_(std::make_unique<Impl>(config, weights, layout, backend, recompute)) {}
 
 Decoder::~Decoder() = default;
+
+Dtype Decoder::activation_dtype() const {
+    return impl_->dtype;
+}
 
 void Decoder::load(const float* x) {
     if (impl_->dense.trains) impl_->load(x);

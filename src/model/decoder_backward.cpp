@@ -5,8 +5,13 @@ namespace fedit {
 
 namespace {
 
+/// Clears a dense matrix of the arena, two elements of bf16 at a time: pieces of the arena are
+/// padded, and 0 has no bits.
 void zero(Backend& backend, TensorView dense) {
-    backend.fill({dense.floats(), static_cast<std::size_t>(dense.rows * dense.cols)}, 0.0F);
+    const std::size_t bytes =
+        static_cast<std::size_t>(dense.rows * dense.cols) * size_of(dense.dtype);
+    const std::size_t floats = (bytes + sizeof(float) - 1) / sizeof(float);
+    backend.fill({static_cast<float*>(dense.data), floats}, 0.0F);
 }
 
 }  // namespace
@@ -21,6 +26,9 @@ void Decoder::Impl::backward(const PackedBatch& batch) {
     const auto lowest_layer = static_cast<std::size_t>(lowest / stage_count);
     for (std::size_t layer = weights.layers.size(); layer-- > lowest_layer;) {
         const TensorView dx = is_last(layer) ? a.d_top_x : a.dx;
+        // The last layer's results are where forward left them.
+        if (recompute == Recompute::layer && !is_last(layer)) recompute_layer(layer, batch);
+        if (recompute == Recompute::light) recompute_mlp_inputs(layer);
         backward_mlp(layer, dx);
         if (!passes_gradient(layer, Stage::gate_up)) return;
         backward_o(layer, batch);
@@ -102,6 +110,7 @@ void Decoder::Impl::backward_attention(std::size_t layer, const PackedBatch& bat
         backend.head_rms_norm_backward(dq, dq, q, config.heads, w.q_norm, eps);
         backend.head_rms_norm_backward(dk, dk, k, config.kv_heads, w.k_norm, eps);
     }
+    if (recompute != Recompute::none) recompute_attention_input(layer);
     const bool passes = passes_gradient(layer, Stage::qkv);
     const TensorView dh = passes ? activations.dh : TensorView{};
     if (passes) backend.linear_dx(dh, d_qkv, w.qkv.weight, false);
@@ -120,7 +129,7 @@ void Decoder::Impl::lora_backward(std::size_t layer, Linear linear, const RowSet
     const int module = adapters.module(static_cast<std::int64_t>(layer), linear);
     if (module < 0) return;
     const TensorView s = activations.layers[layer].s[static_cast<std::size_t>(linear)];
-    backend.lora_backward(dx, fp32_view(activations.ds, s.rows, s.cols), dy, s, x,
+    backend.lora_backward(dx, dense_view(activations.ds.data, dtype, s.rows, s.cols), dy, s, x,
                           Slots{rows.slot_begin}, factors(module), dropout(module, rows));
 }
 

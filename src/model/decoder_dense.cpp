@@ -44,8 +44,7 @@ void Decoder::Impl::load(const float* x) {
     if (packed_dense.bytes() == 0) packed_dense = DeviceBuffer(backend, packed_dense_bytes());
     std::byte* memory = packed_dense.data();
     for_each_product(dense, weights, [&](PackedWeight& weight, std::int64_t offset) {
-        const auto size = static_cast<std::size_t>(weight.out * weight.in);
-        backend.pack(memory, weight.dtype, std::span(x + offset, size), weight.out, weight.in);
+        backend.repack(memory, weight.dtype, x + offset, weight.out, weight.in);
         weight.data = memory;
         weight.bytes = backend.packed_bytes(weight.dtype, weight.out, weight.in);
         memory += padded_bytes(backend, weight);

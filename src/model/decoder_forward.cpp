@@ -11,22 +11,23 @@ void Decoder::Impl::forward(const PackedBatch& batch, std::span<const AdapterSlo
     cached_ = cached;
     if (batch.target_rows.empty()) return;
     backend.embedding(activations.layers.front().x, weights.embedding, batch.tokens);
+    const auto eps = static_cast<float>(config.rms_norm_eps);
     for (std::size_t layer = 0; layer < weights.layers.size(); ++layer) {
+        const LayerActivations& a = activations.layers[layer];
+        // The layer below left its MLP's output in x; its residual stream joins here.
+        const TensorView residual = layer == 0 ? TensorView{} : activations.layers[layer - 1].x_mid;
+        backend.rms_norm(a.h_attention, a.x, residual, weights.layers[layer].attention_norm, eps);
         forward_attention(layer, batch);
         forward_mlp(layer);
+        forward_down(layer);
     }
     const LayerActivations& last = activations.layers.back();
-    backend.rms_norm(activations.y, last.out, last.x_mid, weights.final_norm,
-                     static_cast<float>(config.rms_norm_eps));
+    backend.rms_norm(activations.y, last.out, last.x_mid, weights.final_norm, eps);
 }
 
 void Decoder::Impl::forward_attention(std::size_t layer, const PackedBatch& batch) {
     const LayerWeights& w = weights.layers[layer];
     const LayerActivations& a = activations.layers[layer];
-    // The layer below left its MLP's output in x; its residual stream joins here.
-    const TensorView residual = layer == 0 ? TensorView{} : activations.layers[layer - 1].x_mid;
-    backend.rms_norm(a.h_attention, a.x, residual, w.attention_norm,
-                     static_cast<float>(config.rms_norm_eps));
     backend.linear(a.qkv, a.h_attention, w.qkv.weight, w.qkv.bias, false);
     const std::int64_t q_size = config.q_size(), kv_size = config.kv_size();
     const TensorView projected_q = a.qkv.columns(0, q_size);
@@ -115,8 +116,13 @@ void Decoder::Impl::forward_mlp(std::size_t layer) {
     lora(layer, Linear::gate, rows, gate, a.h_mlp);
     lora(layer, Linear::up, rows, up, a.h_mlp);
     backend.swiglu(a.act, gate, up);
+}
+
+void Decoder::Impl::forward_down(std::size_t layer) {
+    const LayerWeights& w = weights.layers[layer];
+    const LayerActivations& a = activations.layers[layer];
     backend.linear(a.out, a.act, w.down.weight, w.down.bias, false);
-    lora(layer, Linear::down, rows, a.out, a.act);
+    lora(layer, Linear::down, rows_after_attention(layer), a.out, a.act);
 }
 
 void Decoder::Impl::lora(std::size_t layer, Linear linear, const RowSet& rows, TensorView y,

@@ -40,7 +40,7 @@ inline constexpr std::int64_t stage_count = 4;
 
 struct Decoder::Impl {
     Impl(const ModelConfig& model_config, const Weights& model_weights,
-         const Layout& adapter_layout, Backend& compute);
+         const Layout& adapter_layout, Backend& compute, Recompute mode);
 
     std::size_t activation_bytes(const PassSize& size, Pass pass) const;
     void reserve(const PassSize& size, Pass pass);
@@ -57,7 +57,7 @@ struct Decoder::Impl {
     /// Adds the adapters' gradients, given the gradient of activations.y in activations.dh.
     void backward(const PackedBatch& batch);
 
-    /// Packs what trains in the base anew from `x`.
+    /// Packs what trains in the base anew from `x`, which is back-end memory.
     void load(const float* x);
     std::size_t packed_dense_bytes() const;
     /// Where the head's gradient is added; no data if it is frozen.
@@ -67,6 +67,8 @@ struct Decoder::Impl {
     Weights weights;  ///< views; those that train point into the vector given to load()
     const Layout& layout;
     Backend& backend;
+    Recompute recompute;
+    Dtype dtype;  ///< of activations
     DenseOffsets dense;
     DeviceBuffer packed_dense;
     std::vector<float> inv_freq;  ///< of sequences up to max_positions
@@ -76,6 +78,7 @@ struct Decoder::Impl {
     std::int64_t lowest;
 
     DeviceBuffer arena;
+    DeviceBuffer logits;  ///< fp32, for extend() and logits(); grows
     Activations activations;
 
 private:
@@ -84,11 +87,23 @@ private:
     void check_batch(const PackedBatch& batch) const;
     void check_slots(const PackedBatch& batch, Pass pass) const;
 
+    /// From the residual stream in a.x to the attention's output, given normalised a.h_attention.
     void forward_attention(std::size_t layer, const PackedBatch& batch);
     /// The batch's own keys and values, or the cache's once these are stored there.
     AttentionKeys attention_keys(TensorView k, TensorView v, std::size_t layer,
                                  const PackedBatch& batch);
+    /// From there to silu(gate) * up in a.act.
     void forward_mlp(std::size_t layer);
+    /// The residual stream after it, less what entered, in a.out.
+    void forward_down(std::size_t layer);
+
+    /// a.h_attention from a.x, which is whole.
+    void normalise_stream(std::size_t layer);
+    /// Computes again all of a layer that its backward reads, but a.h_attention, from a.x.
+    void recompute_layer(std::size_t layer, const PackedBatch& batch);
+    /// Computes again what `light` did not keep of the MLP, and of the attention's input.
+    void recompute_mlp_inputs(std::size_t layer);
+    void recompute_attention_input(std::size_t layer);
     void backward_mlp(std::size_t layer, TensorView dx);
     void backward_attention(std::size_t layer, const PackedBatch& batch);
     void backward_o(std::size_t layer, const PackedBatch& batch);

@@ -9,12 +9,15 @@
 
 namespace fedit {
 
-KvCache::KvCache(const ModelConfig& config, Backend& backend,
+KvCache::KvCache(const ModelConfig& config, Backend& backend, Dtype dtype,
                  std::span<const std::int64_t> capacity)
-    : width_(2 * config.kv_size()), row_(capacity.size() + 1, 0), length_(capacity.size(), 0) {
+    : width_(2 * config.kv_size()),
+      dtype_(dtype),
+      row_(capacity.size() + 1, 0),
+      length_(capacity.size(), 0) {
     std::partial_sum(capacity.begin(), capacity.end(), row_.begin() + 1);
-    const auto floats = static_cast<std::size_t>(config.layers * row_.back() * width_);
-    memory_ = DeviceBuffer(backend, floats * sizeof(float));
+    const auto elements = static_cast<std::size_t>(config.layers * row_.back() * width_);
+    memory_ = DeviceBuffer(backend, elements * size_of(dtype));
 }
 
 std::size_t KvCache::at(std::int64_t sequence) const {
@@ -47,8 +50,8 @@ void KvCache::append(std::int64_t sequence, std::int64_t tokens) {
 
 TensorView KvCache::layer(std::size_t index) const {
     const std::int64_t rows = row_.back();
-    return fp32_view(memory_.floats() + static_cast<std::int64_t>(index) * rows * width_, rows,
-                     width_);
+    const std::size_t bytes = static_cast<std::size_t>(rows * width_) * size_of(dtype_);
+    return dense_view(memory_.data() + index * bytes, dtype_, rows, width_);
 }
 
 }  // namespace fedit

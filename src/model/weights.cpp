@@ -12,7 +12,8 @@ namespace fedit {
 
 namespace {
 
-constexpr std::size_t alignment = 64;
+constexpr std::size_t alignment = 64;         // of the block, as back ends allocate it
+constexpr std::size_t piece_alignment = 256;  // inside it: what a GPU's products like best
 
 std::size_t floats(std::int64_t count) {
     return static_cast<std::size_t>(count) * sizeof(float);
@@ -40,7 +41,7 @@ Product product_of(const ModelConfig& config, std::vector<Linear> parts) {
 
 }  // namespace
 
-/// Reads tensors into a filled block, one product at a time.
+/// Reads tensors into the block, staging one product at a time in host memory.
 class WeightPlan::Filler {
 public:
     Filler(const WeightPlan& plan, std::span<std::byte> memory, const HfFolder& folder,
@@ -48,33 +49,36 @@ public:
         : plan_(plan), memory_(memory), folder_(folder), backend_(backend) {}
 
     void vector(const Block& block, const std::string& name) {
-        folder_.read(name, floats_of(block));
+        staging_.resize(block.bytes / sizeof(float));
+        folder_.read(name, staging_);
+        upload(block, staging_);
+    }
+
+    /// The embedding, and the head where it is the same matrix.
+    void embedding(const Block& table, const Block* tied_head) {
+        vector(table, "model.embed_tokens.weight");
+        if (tied_head == nullptr) return;
+        pack(*tied_head, staging_, plan_.config_.vocab_size, plan_.config_.hidden_size);
     }
 
     void product(const Block& weight, const Block& bias, std::int64_t layer,
                  std::vector<Linear> parts) {
         const Product all = product_of(plan_.config_, std::move(parts));
         staging_.resize(static_cast<std::size_t>(all.out * all.in));
+        std::vector<float> biases(bias.bytes / sizeof(float));
         std::size_t row = 0;
         const auto in = static_cast<std::size_t>(all.in);
         for (const Linear part : all.parts) {
             const auto out = static_cast<std::size_t>(linear_shape(plan_.config_, part).out);
             const std::string name = "model." + module_name(layer, part);
             folder_.read(name + ".weight", std::span(staging_).subspan(row * in, out * in));
-            if (bias.bytes > 0) folder_.read(name + ".bias", floats_of(bias).subspan(row, out));
+            if (!biases.empty()) {
+                folder_.read(name + ".bias", std::span(biases).subspan(row, out));
+            }
             row += out;
         }
         pack(weight, staging_, all.out, all.in);
-    }
-
-    void pack(const Block& block, std::span<const float> values, std::int64_t out,
-              std::int64_t in) {
-        backend_.pack(memory_.data() + block.offset, plan_.dtype_, values, out, in);
-    }
-
-    std::span<float> floats_of(const Block& block) {
-        return {reinterpret_cast<float*>(memory_.data() + block.offset),
-                block.bytes / sizeof(float)};
+        upload(bias, biases);
     }
 
     /// The head of a model that does not tie it to the embedding.
@@ -86,6 +90,14 @@ public:
     }
 
 private:
+    void pack(const Block& block, std::span<const float> values, std::int64_t out,
+              std::int64_t in) {
+        backend_.pack(memory_.data() + block.offset, plan_.dtype_, values, out, in);
+    }
+    void upload(const Block& block, std::span<const float> values) {
+        backend_.upload(memory_.data() + block.offset, std::as_bytes(values));
+    }
+
     const WeightPlan& plan_;
     std::span<std::byte> memory_;
     const HfFolder& folder_;
@@ -130,7 +142,7 @@ std::size_t WeightPlan::bytes() const {
 
 WeightPlan::Block WeightPlan::reserve(std::size_t bytes) {
     const Block block{bytes_, bytes};
-    bytes_ = (bytes_ + bytes + alignment - 1) / alignment * alignment;
+    bytes_ = (bytes_ + bytes + piece_alignment - 1) / piece_alignment * piece_alignment;
     return block;
 }
 
@@ -152,7 +164,7 @@ void WeightPlan::check(std::span<const std::byte> memory) const {
 void WeightPlan::fill(std::span<std::byte> memory, const HfFolder& folder, Backend& backend) const {
     check(memory);
     Filler filler(*this, memory, folder, backend);
-    filler.vector(embedding_, "model.embed_tokens.weight");
+    filler.embedding(embedding_, config_.tied_head ? &head_ : nullptr);
     for (std::int64_t layer = 0; layer < config_.layers; ++layer) {
         const LayerBlocks& blocks = layers_[static_cast<std::size_t>(layer)];
         const std::string prefix = fmt::format("model.layers.{}.", layer);
@@ -168,11 +180,7 @@ void WeightPlan::fill(std::span<std::byte> memory, const HfFolder& folder, Backe
         filler.product(blocks.down, blocks.down_bias, layer, {Linear::down});
     }
     filler.vector(final_norm_, "model.norm.weight");
-    if (config_.tied_head) {
-        filler.pack(head_, filler.floats_of(embedding_), config_.vocab_size, config_.hidden_size);
-    } else {
-        filler.head(head_);
-    }
+    if (!config_.tied_head) filler.head(head_);
 }
 
 Weights WeightPlan::view(std::span<const std::byte> memory) const {

@@ -8,6 +8,21 @@ namespace fedit {
 
 namespace {
 
+/// Calls visit(which) for each batch: the records with a target of one block.
+template <class Visit>
+void for_each_batch(const EncodedRecords& records, std::int64_t first, std::int64_t last,
+                    int batch_size, const Visit& visit) {
+    for (std::int64_t begin = first; begin < last;) {
+        const std::int64_t end = std::min(last, (begin / batch_size + 1) * batch_size);
+        std::vector<std::int64_t> which;
+        for (std::int64_t record = begin; record < end; ++record) {
+            if (records.targets[static_cast<std::size_t>(record)] > 0) which.push_back(record);
+        }
+        visit(which);
+        begin = end;
+    }
+}
+
 /// Adds each target's loss and hit to the record whose sequence holds its row.
 void add_by_sequence(const PackedBatch& batch, std::span<const std::int64_t> which,
                      std::int64_t first, std::span<const double> loss,
@@ -22,6 +37,21 @@ void add_by_sequence(const PackedBatch& batch, std::span<const std::int64_t> whi
 }
 
 }  // namespace
+
+PassSize largest_evaluation_pass(const EncodedRecords& records, std::int64_t first,
+                                 std::int64_t last, int batch_size) {
+    PassSize largest;
+    for_each_batch(records, first, last, batch_size, [&](const std::vector<std::int64_t>& which) {
+        PassSize size;
+        for (const std::int64_t record : which) {
+            size.rows += records.length(record);
+            size.target_rows += records.targets[static_cast<std::size_t>(record)];
+        }
+        largest.rows = std::max(largest.rows, size.rows);
+        largest.target_rows = std::max(largest.target_rows, size.target_rows);
+    });
+    return largest;
+}
 
 EvaluationSums evaluate_records(Decoder& decoder, Backend& backend, const EncodedRecords& records,
                                 std::int64_t first, std::int64_t last, std::span<const float> x,
@@ -39,21 +69,17 @@ EvaluationSums evaluate_records(Decoder& decoder, Backend& backend, const Encode
         slots.push_back({.x = adapter.floats()});
         decoder.load(adapter.floats());
     }
+    // At once: a batch that is larger than all before would move the activations.
+    decoder.reserve(largest_evaluation_pass(records, first, last, batch_size), Pass::evaluate);
     std::vector<double> loss;
     std::vector<std::int32_t> best;
-    for (std::int64_t begin = first; begin < last;) {
-        const std::int64_t end = std::min(last, (begin / batch_size + 1) * batch_size);
-        std::vector<std::int64_t> which;
-        for (std::int64_t record = begin; record < end; ++record) {
-            if (records.targets[static_cast<std::size_t>(record)] > 0) which.push_back(record);
-        }
+    for_each_batch(records, first, last, batch_size, [&](const std::vector<std::int64_t>& which) {
         const PackedBatch batch = pack(records, which, 0, 1);
         loss.resize(batch.targets.size());
         best.resize(batch.targets.size());
         decoder.evaluate(batch, slots, loss, best);
         add_by_sequence(batch, which, first, loss, best, sums);
-        begin = end;
-    }
+    });
     return sums;
 }
 

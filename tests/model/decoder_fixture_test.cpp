@@ -6,6 +6,7 @@
 
 #include "fedit/model/peft.h"
 #include "tests/model/loaded_model.h"
+#include "tests/support/backends.h"
 #include "tests/support/shared_data.h"
 
 namespace fedit::test {
@@ -26,12 +27,24 @@ double largest_difference(std::span<const float> a, std::span<const float> b) {
     return largest;
 }
 
-class Models : public testing::TestWithParam<const char*> {};
+/// A fixture's folder and the back end that computes it.
+using Case = std::tuple<const char*, BackendKind>;
+
+std::string case_name(const testing::TestParamInfo<Case>& info) {
+    std::string name = std::get<0>(info.param) + ("_" + to_string(std::get<1>(info.param)));
+    for (char& letter : name) {
+        if (letter == '-' || letter == '.') letter = '_';
+    }
+    return name;
+}
+
+class Models : public testing::TestWithParam<Case> {};
 
 TEST_P(Models, LogitsAndLossAreThoseOfTransformers) {
-    const fs::path folder = shared_path("fixtures/models") / GetParam();
+    const auto [name, kind] = GetParam();
+    const fs::path folder = shared_path("fixtures/models") / name;
     FEDIT_REQUIRE_SHARED(folder);
-    const LoadedModel model(folder);
+    const LoadedModel model(folder, make_backend(kind));
     const SafetensorsFile expected(folder / "expected.safetensors");
     const PackedBatch batch = fixture_batch(expected, "");
     const Layout no_adapter;
@@ -50,28 +63,34 @@ TEST_P(Models, LogitsAndLossAreThoseOfTransformers) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Fixtures, Models,
-                         testing::Values("llama-gqa", "llama-rope-llama3-tied",
-                                         "llama-rope-linear-bias", "mistral-window", "qwen2",
-                                         "qwen3"));
+                         testing::Combine(testing::Values("llama-gqa", "llama-rope-llama3-tied",
+                                                          "llama-rope-linear-bias",
+                                                          "mistral-window", "qwen2", "qwen3"),
+                                          testing::ValuesIn(fp32_backends())),
+                         case_name);
 
-class Adapters : public testing::TestWithParam<const char*> {};
+class Adapters : public testing::TestWithParam<Case> {};
 
 TEST_P(Adapters, LossLogitsAndGradientsAreThoseOfPeft) {
-    const fs::path folder = shared_path("fixtures/lora") / GetParam();
+    const auto [fixture, kind] = GetParam();
+    const fs::path folder = shared_path("fixtures/lora") / fixture;
     FEDIT_REQUIRE_SHARED(folder);
     const Json summary = Json::parse_file(folder / "expected.json");
-    const LoadedModel model(shared_path("fixtures/models") / summary["model"].as_string());
+    const LoadedModel model(shared_path("fixtures/models") / summary["model"].as_string(),
+                            make_backend(kind));
     const PeftAdapter adapter = read_peft(folder / "adapter", model.config());
     const SafetensorsFile expected(folder / "expected.safetensors");
     const PackedBatch batch = fixture_batch(expected, "batch0.");
     Decoder decoder(model.config(), model.weights, adapter.layout, *model.backend);
-    std::vector<float> gradient(adapter.x.size(), 0.0F);
-    const AdapterSlot slot{.x = adapter.x.data(), .gradient = gradient.data()};
+    const DeviceVector x(*model.backend, adapter.x),
+        added(*model.backend, std::vector<float>(adapter.x.size(), 0.0F));
+    const AdapterSlot slot{.x = x.data(), .gradient = added.data()};
 
     const std::vector<float> logits = decoder.logits(batch, {&slot, 1});
     std::vector<double> evaluated(batch.targets.size()), trained(batch.targets.size());
     decoder.evaluate(batch, {&slot, 1}, evaluated);
     decoder.train(batch, {&slot, 1}, trained);
+    const std::vector<float> gradient = added.values();
 
     EXPECT_LE(largest_difference(logits, expected.read_floats("logits")), logit_tolerance);
     const double want_loss = expected.read_floats("loss")[0];
@@ -82,18 +101,20 @@ TEST_P(Adapters, LossLogitsAndGradientsAreThoseOfPeft) {
             const std::string name = "grad.base_model.model.model." + module.name +
                                      (span.part == Part::lora_a ? ".lora_A" : ".lora_B") +
                                      ".weight";
-            const auto got = std::span(gradient).subspan(static_cast<std::size_t>(span.offset),
-                                                         static_cast<std::size_t>(span.size()));
+            const auto got = std::span<const float>(gradient).subspan(
+                static_cast<std::size_t>(span.offset), static_cast<std::size_t>(span.size()));
             EXPECT_LE(relative_distance(got, expected.read_floats(name)), gradient_tolerance)
                 << name;
         }
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Fixtures, Adapters,
-                         testing::Values("llama-gqa.q", "llama-gqa.all",
-                                         "llama-rope-linear-bias.all", "mistral-window.qkvo-rslora",
-                                         "qwen2.ranks", "qwen3.all"));
+INSTANTIATE_TEST_SUITE_P(
+    Fixtures, Adapters,
+    testing::Combine(testing::Values("llama-gqa.q", "llama-gqa.all", "llama-rope-linear-bias.all",
+                                     "mistral-window.qkvo-rslora", "qwen2.ranks", "qwen3.all"),
+                     testing::ValuesIn(fp32_backends())),
+    case_name);
 
 }  // namespace
 }  // namespace fedit::test

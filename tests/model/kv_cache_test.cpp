@@ -68,7 +68,7 @@ TEST_P(Cached, SequencesInPartsGiveTheLogitsOfTheWhole) {
     const std::vector<std::vector<std::size_t>> parts{
         {0, 1, 2, 3, 17}, {0, 38, 38, 39, 40}, {0, 3, 7, 8, 9}};
     const std::vector<std::int64_t> capacity{17, 50, 9};
-    KvCache cache(model_.config(), *model_.backend, capacity);
+    KvCache cache(model_.config(), *model_.backend, decoder_.activation_dtype(), capacity);
     std::vector<std::vector<float>> got(3);
     const auto vocab = static_cast<std::size_t>(model_.config().vocab_size);
     for (std::size_t step = 0; step < 4; ++step) {
@@ -98,7 +98,7 @@ TEST_P(Cached, SequencesInPartsGiveTheLogitsOfTheWhole) {
 TEST_P(Cached, LogitsComeForTheTargetRowsOnly) {
     const Tokens tokens = random_tokens(12, 4);
     const std::vector<std::int64_t> capacity{12}, which{0};
-    KvCache cache(model_.config(), *model_.backend, capacity);
+    KvCache cache(model_.config(), *model_.backend, decoder_.activation_dtype(), capacity);
     PackedBatch batch;
     append_part(batch, tokens, 0, 12);
     batch.target_rows = {11}, batch.targets = {0}, batch.target_weight = {0};
@@ -110,7 +110,7 @@ TEST_P(Cached, LogitsComeForTheTargetRowsOnly) {
 TEST_P(Cached, SequencesWithoutRoomOrWithOtherPositionsAreRefused) {
     const Tokens tokens = random_tokens(8, 5);
     const std::vector<std::int64_t> capacity{5}, which{0}, absent{1}, two{0, 0};
-    KvCache cache(model_.config(), *model_.backend, capacity);
+    KvCache cache(model_.config(), *model_.backend, decoder_.activation_dtype(), capacity);
     const auto part = [&](std::size_t first, std::size_t last) {
         PackedBatch batch;
         append_part(batch, tokens, first, last);

@@ -14,11 +14,14 @@
 
 namespace fedit::test {
 
-/// A folder, its weights packed for the CPU back end, and the memory that holds them.
+/// A folder, its weights packed for a back end (the CPU's unless another is given), and the memory
+/// that holds them.
 struct LoadedModel {
     explicit LoadedModel(const std::filesystem::path& path, int threads = 1)
+        : LoadedModel(path, make_cpu_backend(threads)) {}
+    LoadedModel(const std::filesystem::path& path, std::unique_ptr<Backend> compute)
         : folder(path),
-          backend(make_cpu_backend(threads)),
+          backend(std::move(compute)),
           plan(folder.config(), *backend, Dtype::fp32),
           memory(*backend, plan.bytes()) {
         plan.fill({memory.data(), memory.bytes()}, folder, *backend);

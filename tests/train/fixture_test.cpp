@@ -7,6 +7,7 @@
 #include "fedit/model/peft.h"
 #include "fedit/train/local_trainer.h"
 #include "tests/model/loaded_model.h"
+#include "tests/support/backends.h"
 #include "tests/support/shared_data.h"
 #include "tests/train/records.h"
 
@@ -65,12 +66,24 @@ LocalConfig optimizer_config(const Json& run) {
     return config;
 }
 
-class OptimizerRuns : public testing::TestWithParam<const char*> {
+/// A fixture's folder and the back end that trains it.
+using Case = std::tuple<const char*, BackendKind>;
+
+std::string case_name(const testing::TestParamInfo<Case>& info) {
+    std::string name = std::get<0>(info.param) + ("_" + to_string(std::get<1>(info.param)));
+    for (char& letter : name) {
+        if (letter == '-' || letter == '.') letter = '_';
+    }
+    return name;
+}
+
+class OptimizerRuns : public testing::TestWithParam<Case> {
 protected:
     void expect_run(const fs::path& folder, const std::string& name) {
         SCOPED_TRACE(name);
         const Json summary = Json::parse_file(folder / "expected.json");
-        const LoadedModel model(shared_path("fixtures/models") / summary["model"].as_string());
+        const LoadedModel model(shared_path("fixtures/models") / summary["model"].as_string(),
+                                make_backend(std::get<1>(GetParam())));
         const PeftAdapter adapter = read_peft(folder / "adapter", model.config());
         const SafetensorsFile expected(folder / "expected.safetensors");
         const Json run = summary[name];
@@ -101,24 +114,28 @@ protected:
 };
 
 TEST_P(OptimizerRuns, LossesNormsAndAdaptersAreThoseOfPyTorch) {
-    const fs::path folder = shared_path("fixtures/lora") / GetParam();
+    const fs::path folder = shared_path("fixtures/lora") / std::get<0>(GetParam());
     FEDIT_REQUIRE_SHARED(folder);
     expect_run(folder, "constant");
     expect_run(folder, "linear-warmup-decay-clip");
 }
 
-INSTANTIATE_TEST_SUITE_P(Fixtures, OptimizerRuns,
-                         testing::Values("llama-gqa.q", "llama-gqa.all",
-                                         "llama-rope-linear-bias.all", "mistral-window.qkvo-rslora",
-                                         "qwen2.ranks", "qwen3.all"));
+INSTANTIATE_TEST_SUITE_P(
+    Fixtures, OptimizerRuns,
+    testing::Combine(testing::Values("llama-gqa.q", "llama-gqa.all", "llama-rope-linear-bias.all",
+                                     "mistral-window.qkvo-rslora", "qwen2.ranks", "qwen3.all"),
+                     testing::ValuesIn(fp32_backends())),
+    case_name);
 
-class FullTuning : public testing::TestWithParam<const char*> {};
+class FullTuning : public testing::TestWithParam<Case> {};
 
 TEST_P(FullTuning, LossesNormsAndWeightsAreThoseOfPyTorch) {
-    const fs::path folder = shared_path("fixtures/full") / GetParam();
+    const auto [name, kind] = GetParam();
+    const fs::path folder = shared_path("fixtures/full") / name;
     FEDIT_REQUIRE_SHARED(folder);
     const Json summary = Json::parse_file(folder / "expected.json");
-    const LoadedModel model(shared_path("fixtures/models") / summary["model"].as_string());
+    const LoadedModel model(shared_path("fixtures/models") / summary["model"].as_string(),
+                            make_backend(kind));
     const SafetensorsFile expected(folder / "expected.safetensors");
     const Layout layout = make_dense_layout(model.config(), Tune::full);
     LocalConfig config{.steps = 1, .batch_size = 64, .micro_batch_size = 2};
@@ -152,8 +169,10 @@ TEST_P(FullTuning, LossesNormsAndWeightsAreThoseOfPyTorch) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, FullTuning,
-                         testing::Values("llama-gqa", "llama-rope-llama3-tied",
-                                         "llama-rope-linear-bias", "qwen3"));
+                         testing::Combine(testing::Values("llama-gqa", "llama-rope-llama3-tied",
+                                                          "llama-rope-linear-bias", "qwen3"),
+                                          testing::ValuesIn(fp32_backends())),
+                         case_name);
 
 TEST(Federation, ClientLossesAndAveragedAdaptersAreThoseOfPyTorch) {
     const fs::path folder = shared_path("fixtures/federation/fedavg");

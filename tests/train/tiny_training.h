@@ -14,10 +14,13 @@ namespace fedit::test {
 
 struct TinyTraining {
     explicit TinyTraining(const std::string& folder, int threads = 1)
-        : model(write_tiny_model(fresh_folder(folder)), threads),
+        : TinyTraining(folder, make_cpu_backend(threads)) {}
+    TinyTraining(const std::string& folder, std::unique_ptr<Backend> backend,
+                 Recompute recompute = Recompute::none)
+        : model(write_tiny_model(fresh_folder(folder)), std::move(backend)),
           layout(make_lora_layout(model.config(),
                                   {.r = 3, .alpha = 6, .target_modules = {"all-linear"}})),
-          decoder(model.config(), model.weights, layout, *model.backend) {}
+          decoder(model.config(), model.weights, layout, *model.backend, recompute) {}
 
     TrainOutcome train(const LocalConfig& config, const EncodedRecords& records, TrainJob job = {},
                        const Progress* resume = nullptr, const StopToken& stop = {},

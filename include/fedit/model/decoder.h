@@ -27,9 +27,9 @@ struct PackedBatch {
     std::int64_t rows() const { return static_cast<std::int64_t>(tokens.size()); }
 };
 
-/// One slot's adapter in back-end memory. `x` and `gradient` follow the layout; the gradient is
-/// added to; it may be null when only evaluating. A dense layout has one slot, and takes its values
-/// from Decoder::load(), not from `x`.
+/// One slot's adapter; `x` and `gradient` are back-end memory. They follow the layout; the gradient
+/// is added to; it may be null when only evaluating. A dense layout has one slot, and takes its
+/// values from Decoder::load(), not from `x`.
 struct AdapterSlot {
     const float* x = nullptr;
     float* gradient = nullptr;
@@ -43,14 +43,25 @@ struct PassSize {
 };
 enum class Pass { evaluate, train };
 
+/// What a training pass computes a second time in its backward instead of keeping it. Losses and
+/// gradients have the same bits.
+enum class Recompute : std::uint8_t {
+    none,
+    light,  ///< what norms and SwiGLU give
+    layer   ///< all of a layer but its input
+};
+
 /// Not thread-safe: it owns the activations of one pass.
 class Decoder {
 public:
     /// `layout` has no modules when there is no adapter; a dense one replaces weights of the base.
     /// All must outlive the decoder.
     Decoder(const ModelConfig& config, const Weights& weights, const Layout& layout,
-            Backend& backend);
+            Backend& backend, Recompute recompute = Recompute::none);
     ~Decoder();
+
+    /// What a KvCache for extend() holds.
+    Dtype activation_dtype() const;
 
     /// For a dense layout: computes with these values from now on. `x` (back-end memory, as long
     /// as the layout) stays the caller's and must stay in place; after a change of its values call
@@ -62,8 +73,10 @@ public:
     /// Allocates for passes up to this size; larger ones grow it.
     void reserve(const PassSize& size, Pass pass);
 
-    /// loss[i]: cross-entropy of target_rows[i], unweighted. best[i], unless empty: the token with
-    /// the largest logit there, the lowest of equals. `slots` may be empty: base alone.
+    /// The host waits for the back end once in each of the following: where losses or logits come
+    /// to host memory. loss[i]: cross-entropy of target_rows[i], unweighted. best[i], unless empty:
+    /// the token with the largest logit there, the lowest of equals. `slots` may be empty: base
+    /// alone.
     void evaluate(const PackedBatch& batch, std::span<const AdapterSlot> slots,
                   std::span<double> loss, std::span<std::int32_t> best = {});
     /// The same with the slots' dropout, and adds sum_i weight_i dloss_i/dadapter to the gradients.

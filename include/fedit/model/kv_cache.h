@@ -15,8 +15,10 @@ namespace fedit {
 /// rows of it, of which it uses the first length(i). Decoder::extend fills it.
 class KvCache {
 public:
-    /// Room for capacity[i] tokens of sequence i; all are empty.
-    KvCache(const ModelConfig& config, Backend& backend, std::span<const std::int64_t> capacity);
+    /// Room for capacity[i] tokens of sequence i; all are empty. `dtype`: the activations' of the
+    /// decoder that fills it.
+    KvCache(const ModelConfig& config, Backend& backend, Dtype dtype,
+            std::span<const std::int64_t> capacity);
 
     std::int64_t sequences() const { return static_cast<std::int64_t>(length_.size()); }
     std::int64_t length(std::int64_t sequence) const;    ///< tokens held
@@ -32,6 +34,7 @@ private:
     std::size_t at(std::int64_t sequence) const;
 
     std::int64_t width_;
+    Dtype dtype_;
     std::vector<std::int64_t> row_, length_;  ///< row_: sequences + 1 offsets
     DeviceBuffer memory_;
 };

@@ -1,5 +1,5 @@
-// model/weights.h: the frozen base as a back end wants it, in memory that all ranks of a node
-// share.
+// model/weights.h: the frozen base as a back end wants it, in one block of its memory that all
+// ranks of a node, or of a device, share.
 #pragma once
 
 #include <cstddef>
@@ -26,7 +26,7 @@ struct LayerWeights {
     LinearWeight gate_up, down;
 };
 
-/// Views of the whole frozen base; the memory belongs to who filled it.
+/// Views of the whole frozen base in back-end memory, which belongs to who filled it.
 struct Weights {
     TensorView embedding;  ///< vocab x hidden, fp32; read-only
     std::vector<LayerWeights> layers;
@@ -41,8 +41,9 @@ public:
     WeightPlan(const ModelConfig& config, const Backend& backend, Dtype dtype);
     std::size_t bytes() const;
 
-    /// Reads and packs the folder's tensors into `memory` (bytes() long, 64-byte aligned, else
-    /// ShapeError). One rank a node calls it. Throws InputError for a weight that is not finite.
+    /// Reads and packs the folder's tensors into `memory` (back-end memory, bytes() long, 64-byte
+    /// aligned, else ShapeError). The host holds one product at a time. One rank of those that
+    /// share the block calls it. Throws InputError for a weight that is not finite.
     void fill(std::span<std::byte> memory, const HfFolder& folder, Backend& backend) const;
     /// Views of a filled block.
     Weights view(std::span<const std::byte> memory) const;

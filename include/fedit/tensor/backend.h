@@ -162,7 +162,7 @@ public:
 
     // ---- the rest of a layer
     /// If `residual.data`: x += residual first. y = gain * x / sqrt(mean(x^2) + eps) per row
-    /// (RMSNorm, arXiv 1910.07467).
+    /// (RMSNorm, arXiv 1910.07467), of x as it is stored, so that y can be computed again from it.
     virtual void rms_norm(TensorView y, TensorView x, TensorView residual, const float* gain,
                           float eps) = 0;
     /// dx += the gradient through y = rms_norm(x).

@@ -58,9 +58,13 @@ struct EvaluationSums {
     std::vector<std::int64_t> targets;  ///< labelled targets of each record
     std::vector<std::int64_t> hits;  ///< targets that have the largest logit (the lowest of ties)
 };
+/// A size that no pass of evaluate_records() with these arguments exceeds.
+PassSize largest_evaluation_pass(const EncodedRecords& records, std::int64_t first,
+                                 std::int64_t last, int batch_size);
 /// Evaluates records [first, last) with `x` (empty: base alone), `batch_size` records a pass. A
 /// batch begins at each multiple of `batch_size`: ranks that split the records there compute the
-/// same bits as one rank alone. Records without a target cost nothing.
+/// same bits as one rank alone. Records without a target cost nothing. The host waits for the back
+/// end once a pass.
 EvaluationSums evaluate_records(Decoder& decoder, Backend& backend, const EncodedRecords& records,
                                 std::int64_t first, std::int64_t last, std::span<const float> x,
                                 int batch_size);

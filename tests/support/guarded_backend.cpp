@@ -1,0 +1,466 @@
+// tests/support/guarded_backend.cpp: the guarded memory, and each operation between two locks.
+#include "tests/support/guarded_backend.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <deque>
+#include <exception>
+#include <limits>
+#include <stdexcept>
+#include <system_error>
+
+namespace fedit::test {
+
+namespace {
+
+constexpr std::size_t page = 4096;
+
+int checked(int result, const char* call) {
+    if (result < 0) throw std::system_error(errno, std::generic_category(), call);
+    return result;
+}
+
+/// What a process sends of a block to another: where its memory can be opened.
+struct Handle {
+    pid_t process;
+    int file;
+    std::size_t bytes;
+};
+
+float widen(std::uint16_t value) {
+    return std::bit_cast<float>(static_cast<std::uint32_t>(value) << 16);
+}
+
+/// To nearest, ties to even; NaN stays one.
+std::uint16_t narrow(float value) {
+    const auto bits = std::bit_cast<std::uint32_t>(value);
+    if ((bits & 0x7fffffffU) > 0x7f800000U) return static_cast<std::uint16_t>(bits >> 16 | 0x40U);
+    return static_cast<std::uint16_t>((bits + 0x7fffU + (bits >> 16 & 1U)) >> 16);
+}
+
+}  // namespace
+
+/// One operation: opens the memory, checks where operands lie, hands out what the CPU computes on,
+/// and puts bf16 results back at its end.
+class GuardedBackend::Operation {
+public:
+    Operation(GuardedBackend& backend, std::string_view name) : backend_(backend), name_(name) {
+        backend_.protect(Access::open);
+    }
+    ~Operation() {
+        if (std::uncaught_exceptions() == exceptions_) {
+            for (const Result& result : results_) store(result);
+        }
+        backend_.protect(Access::none);
+    }
+    Operation(const Operation&) = delete;
+    Operation& operator=(const Operation&) = delete;
+
+    // Activations, of the back end's type.
+    TensorView in(TensorView view) { return widened(view, Content::read); }
+    TensorView out(TensorView view) { return result(view, Content::ignored); }
+    TensorView in_out(TensorView view) { return result(view, Content::read); }
+
+    /// A matrix that is fp32 whatever activations are.
+    TensorView fp32(TensorView view) {
+        require_memory(view);
+        require(view.data == nullptr || view.dtype == Dtype::fp32, "a matrix is not fp32");
+        return view;
+    }
+    template <class Float>
+    Float* floats(Float* begin, std::int64_t count) {
+        if (begin != nullptr) {
+            require_memory(begin, static_cast<std::size_t>(count) * sizeof(float));
+        }
+        return begin;
+    }
+    template <class Float>
+    std::span<Float> vector(std::span<Float> values) {
+        floats(values.data(), static_cast<std::int64_t>(values.size()));
+        return values;
+    }
+    const PackedWeight& packed(const PackedWeight& w) {
+        require_memory(w.data, w.bytes);
+        return w;
+    }
+    template <class T>
+    std::span<T> host(std::span<T> values) {
+        require(values.empty() || backend_.find(values.data(), 1) == nullptr,
+                "a span of the host lies in back-end memory");
+        return values;
+    }
+    void adapters(std::span<const LoraSlot> adapters, std::int64_t in, std::int64_t out) {
+        for (const LoraSlot& slot : adapters) {
+            floats(slot.a, slot.rank * in), floats(slot.da, slot.rank * in);
+            floats(slot.b, slot.rank * out), floats(slot.db, slot.rank * out);
+        }
+    }
+    void rows(const Slots& slots, const Dropout& dropout) {
+        host(slots.row_begin), host(dropout.slot_key), host(dropout.row_counter);
+    }
+    void rows(const Sequences& sequences) {
+        host(sequences.begin), host(sequences.kv_begin), host(sequences.kv_end);
+    }
+
+private:
+    enum class Content { read, ignored };
+    struct Result {
+        TensorView to, from;
+    };
+
+    void require(bool holds, const std::string& what) const {
+        if (!holds) throw std::logic_error("guarded back end: " + name_ + ": " + what);
+    }
+    void require_memory(const void* begin, std::size_t bytes) const {
+        require(bytes == 0 || backend_.find(begin, bytes) != nullptr,
+                "an operand of " + std::to_string(bytes) + " bytes is not in back-end memory");
+    }
+    void require_memory(TensorView view) const {
+        if (view.data == nullptr || view.rows == 0 || view.cols == 0) return;
+        require_memory(view.data,
+                       static_cast<std::size_t>((view.rows - 1) * view.stride + view.cols) *
+                           size_of(view.dtype));
+    }
+
+    TensorView widened(TensorView view, Content content) {
+        if (view.data == nullptr) return view;
+        require_memory(view);
+        require(view.dtype == backend_.activations_,
+                "an activation is " + std::string(to_string(view.dtype)));
+        if (view.dtype == Dtype::fp32) return view;
+        wide_.emplace_back(static_cast<std::size_t>(view.rows * view.cols),
+                           std::numeric_limits<float>::quiet_NaN());
+        const TensorView wide = fp32_view(wide_.back().data(), view.rows, view.cols);
+        if (content == Content::ignored) return wide;
+        for (std::int64_t t = 0; t < view.rows; ++t) {
+            const auto* from = static_cast<const std::uint16_t*>(view.data) + t * view.stride;
+            for (std::int64_t j = 0; j < view.cols; ++j) wide.row(t)[j] = widen(from[j]);
+        }
+        return wide;
+    }
+    TensorView result(TensorView view, Content content) {
+        const TensorView wide = widened(view, content);
+        if (wide.data != view.data) results_.push_back({view, wide});
+        return wide;
+    }
+    static void store(const Result& result) {
+        for (std::int64_t t = 0; t < result.to.rows; ++t) {
+            auto* to = static_cast<std::uint16_t*>(result.to.data) + t * result.to.stride;
+            for (std::int64_t j = 0; j < result.to.cols; ++j) to[j] = narrow(result.from.row(t)[j]);
+        }
+    }
+
+    GuardedBackend& backend_;
+    std::string name_;
+    int exceptions_ = std::uncaught_exceptions();
+    std::deque<std::vector<float>> wide_;
+    std::vector<Result> results_;
+};
+
+GuardedBackend::GuardedBackend(int threads, Dtype activations, std::string device_id,
+                               std::int64_t memory_bytes)
+    : cpu_(make_cpu_backend(threads)),
+      activations_(activations),
+      device_id_(std::move(device_id)),
+      memory_bytes_(memory_bytes) {}
+
+GuardedBackend::~GuardedBackend() = default;
+
+DeviceInfo GuardedBackend::info() const {
+    DeviceInfo info = cpu_->info();
+    info.kind = "guarded";
+    info.device_id = device_id_;
+    info.host_memory = false;
+    if (memory_bytes_ > 0) info.memory_bytes = memory_bytes_;
+    return info;
+}
+
+Dtype GuardedBackend::activation_dtype(Dtype /*products*/) const {
+    return activations_;
+}
+
+// ---- memory
+
+void* GuardedBackend::map(int file, std::size_t bytes, Origin origin) {
+    const bool own = origin == Origin::own;
+    const std::size_t mapped = (std::max<std::size_t>(bytes, 1) + page - 1) / page * page;
+    if (own) checked(ftruncate(file, static_cast<off_t>(mapped)), "ftruncate");
+    void* memory =
+        mmap(nullptr, mapped, own ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, file, 0);
+    if (memory == MAP_FAILED) throw std::system_error(errno, std::generic_category(), "mmap");
+    if (own) std::memset(memory, 0xff, mapped);  // NaN, as fp32 and as bf16
+    checked(mprotect(memory, mapped, PROT_NONE), "mprotect");
+    blocks_[static_cast<const std::byte*>(memory)] = {bytes, mapped, file, origin};
+    return memory;
+}
+
+void* GuardedBackend::allocate(std::size_t bytes) {
+    return map(checked(memfd_create("fedit_guarded", MFD_CLOEXEC), "memfd_create"), bytes,
+               Origin::own);
+}
+
+void GuardedBackend::release(void* memory) noexcept {
+    const auto found = blocks_.find(static_cast<const std::byte*>(memory));
+    if (found == blocks_.end()) std::terminate();  // not a block: the caller is broken
+    munmap(memory, found->second.mapped);
+    close(found->second.file);
+    blocks_.erase(found);
+}
+
+std::vector<std::byte> GuardedBackend::export_memory(void* memory) {
+    ++waits_;
+    const Block& block = blocks_.at(static_cast<const std::byte*>(memory));
+    if (block.origin == Origin::imported)
+        throw std::logic_error("guarded back end: an imported block is exported");
+    const Handle handle{getpid(), block.file, block.bytes};
+    const auto bytes = std::as_bytes(std::span(&handle, 1));
+    return {bytes.begin(), bytes.end()};
+}
+
+void* GuardedBackend::import_memory(std::span<const std::byte> handle) {
+    Handle from{};
+    if (handle.size() != sizeof from) throw std::logic_error("guarded back end: no handle of ours");
+    std::memcpy(&from, handle.data(), sizeof from);
+    const std::string path =
+        "/proc/" + std::to_string(from.process) + "/fd/" + std::to_string(from.file);
+    return map(checked(open(path.c_str(), O_RDONLY | O_CLOEXEC), path.c_str()), from.bytes,
+               Origin::imported);
+}
+
+void GuardedBackend::protect(Access access) {
+    for (const auto& [begin, block] : blocks_) {
+        const int open = block.origin == Origin::own ? PROT_READ | PROT_WRITE : PROT_READ;
+        if (mprotect(const_cast<std::byte*>(begin), block.mapped,
+                     access == Access::open ? open : PROT_NONE) != 0) {
+            std::terminate();
+        }
+    }
+}
+
+const GuardedBackend::Block* GuardedBackend::find(const void* begin, std::size_t bytes) const {
+    const auto* first = static_cast<const std::byte*>(begin);
+    auto after = blocks_.upper_bound(first);
+    if (after == blocks_.begin()) return nullptr;
+    const auto& [start, block] = *--after;
+    return first + bytes <= start + block.bytes ? &block : nullptr;
+}
+
+void GuardedBackend::upload(void* to, std::span<const std::byte> from) {
+    Operation run(*this, "upload");
+    run.floats(static_cast<const float*>(to), static_cast<std::int64_t>(from.size() / 4));
+    cpu_->upload(to, run.host(from));
+}
+
+void GuardedBackend::download(std::span<std::byte> to, const void* from) {
+    ++waits_;
+    Operation run(*this, "download");
+    run.floats(static_cast<const float*>(from), static_cast<std::int64_t>(to.size() / 4));
+    cpu_->download(run.host(to), from);
+}
+
+// ---- products
+
+std::size_t GuardedBackend::packed_bytes(Dtype dtype, std::int64_t out, std::int64_t in) const {
+    return cpu_->packed_bytes(dtype, out, in);
+}
+
+void GuardedBackend::pack(std::byte* memory, Dtype dtype, std::span<const float> values,
+                          std::int64_t out, std::int64_t in) {
+    Operation run(*this, "pack");
+    run.packed({memory, packed_bytes(dtype, out, in), dtype, out, in});
+    cpu_->pack(memory, dtype, run.host(values), out, in);
+}
+
+void GuardedBackend::repack(std::byte* memory, Dtype dtype, const float* values, std::int64_t out,
+                            std::int64_t in) {
+    Operation run(*this, "repack");
+    run.packed({memory, packed_bytes(dtype, out, in), dtype, out, in});
+    cpu_->repack(memory, dtype, run.floats(values, out * in), out, in);
+}
+
+void GuardedBackend::linear(TensorView y, TensorView x, const PackedWeight& w, const float* bias,
+                            bool accumulate) {
+    Operation run(*this, "linear");
+    const TensorView to = y.dtype == Dtype::fp32 ? run.fp32(y)
+                          : accumulate           ? run.in_out(y)
+                                                 : run.out(y);
+    cpu_->linear(to, run.in(x), run.packed(w), run.floats(bias, w.out), accumulate);
+}
+
+void GuardedBackend::linear_dx(TensorView dx, TensorView dy, const PackedWeight& w,
+                               bool accumulate) {
+    Operation run(*this, "linear_dx");
+    const TensorView to = accumulate ? run.in_out(dx) : run.out(dx);
+    cpu_->linear_dx(to, run.in(dy), run.packed(w), accumulate);
+}
+
+void GuardedBackend::linear_dw(TensorView dw, float* dbias, TensorView dy, TensorView x) {
+    Operation run(*this, "linear_dw");
+    cpu_->linear_dw(run.fp32(dw), run.floats(dbias, dy.cols), run.in(dy), run.in(x));
+}
+
+// ---- adapters
+
+void GuardedBackend::lora(TensorView y, TensorView s, TensorView x, const Slots& slots,
+                          std::span<const LoraSlot> adapters, const Dropout& dropout) {
+    Operation run(*this, "lora");
+    run.adapters(adapters, x.cols, y.cols);
+    run.rows(slots, dropout);
+    cpu_->lora(run.in_out(y), run.out(s), run.in(x), slots, run.host(adapters), dropout);
+}
+
+void GuardedBackend::lora_backward(TensorView dx, TensorView ds, TensorView dy, TensorView s,
+                                   TensorView x, const Slots& slots,
+                                   std::span<const LoraSlot> adapters, const Dropout& dropout) {
+    Operation run(*this, "lora_backward");
+    run.adapters(adapters, x.cols, dy.cols);
+    run.rows(slots, dropout);
+    cpu_->lora_backward(run.in_out(dx), run.out(ds), run.in(dy), run.in(s), run.in(x), slots,
+                        run.host(adapters), dropout);
+}
+
+// ---- the rest of a layer
+
+void GuardedBackend::rms_norm(TensorView y, TensorView x, TensorView residual, const float* gain,
+                              float eps) {
+    if (residual.data != nullptr) {
+        Operation run(*this, "rms_norm");
+        cpu_->rms_norm(run.out(y), run.in_out(x), run.in(residual), run.floats(gain, x.cols), eps);
+    }
+    if (residual.data != nullptr && activations_ == Dtype::fp32) return;
+    Operation run(*this, "rms_norm");  // of x as it is stored: the sum is rounded before
+    cpu_->rms_norm(run.out(y), run.in(x), {}, run.floats(gain, x.cols), eps);
+}
+
+void GuardedBackend::rms_norm_backward(TensorView dx, TensorView dy, TensorView x,
+                                       const float* gain, float eps) {
+    Operation run(*this, "rms_norm_backward");
+    cpu_->rms_norm_backward(run.in_out(dx), run.in(dy), run.in(x), run.floats(gain, x.cols), eps);
+}
+
+void GuardedBackend::head_rms_norm(TensorView y, TensorView x, std::int64_t heads,
+                                   const float* gain, float eps) {
+    Operation run(*this, "head_rms_norm");
+    cpu_->head_rms_norm(run.out(y), run.in(x), heads, run.floats(gain, x.cols / heads), eps);
+}
+
+void GuardedBackend::head_rms_norm_backward(TensorView dx, TensorView dy, TensorView x,
+                                            std::int64_t heads, const float* gain, float eps) {
+    Operation run(*this, "head_rms_norm_backward");
+    cpu_->head_rms_norm_backward(run.out(dx), run.in(dy), run.in(x), heads,
+                                 run.floats(gain, x.cols / heads), eps);
+}
+
+void GuardedBackend::rms_norm_dgain(std::span<float> dgain, TensorView dy, TensorView x,
+                                    float eps) {
+    Operation run(*this, "rms_norm_dgain");
+    cpu_->rms_norm_dgain(run.vector(dgain), run.in(dy), run.in(x), eps);
+}
+
+void GuardedBackend::rope(TensorView x, std::int64_t heads, std::span<const std::int32_t> positions,
+                          std::span<const float> inv_freq, float attention_scale, bool inverse) {
+    Operation run(*this, "rope");
+    cpu_->rope(run.in_out(x), heads, run.host(positions), run.host(inv_freq), attention_scale,
+               inverse);
+}
+
+void GuardedBackend::attention(TensorView out, float* lse, TensorView q, TensorView k, TensorView v,
+                               const AttentionShape& shape, const Sequences& sequences) {
+    Operation run(*this, "attention");
+    run.rows(sequences);
+    cpu_->attention(run.out(out), run.floats(lse, shape.heads * q.rows), run.in(q), run.in(k),
+                    run.in(v), shape, sequences);
+}
+
+void GuardedBackend::attention_backward(TensorView dq, TensorView dk, TensorView dv,
+                                        TensorView dout, TensorView out, const float* lse,
+                                        TensorView q, TensorView k, TensorView v,
+                                        const AttentionShape& shape, const Sequences& sequences) {
+    Operation run(*this, "attention_backward");
+    run.rows(sequences);
+    cpu_->attention_backward(run.out(dq), run.out(dk), run.out(dv), run.in(dout), run.in(out),
+                             run.floats(lse, shape.heads * q.rows), run.in(q), run.in(k), run.in(v),
+                             shape, sequences);
+}
+
+void GuardedBackend::swiglu(TensorView y, TensorView gate, TensorView up) {
+    Operation run(*this, "swiglu");
+    cpu_->swiglu(run.out(y), run.in(gate), run.in(up));
+}
+
+void GuardedBackend::swiglu_backward(TensorView dgate, TensorView dup, TensorView dy,
+                                     TensorView gate, TensorView up) {
+    Operation run(*this, "swiglu_backward");
+    cpu_->swiglu_backward(run.out(dgate), run.out(dup), run.in(dy), run.in(gate), run.in(up));
+}
+
+void GuardedBackend::embedding(TensorView y, TensorView table,
+                               std::span<const std::int32_t> tokens) {
+    Operation run(*this, "embedding");
+    cpu_->embedding(run.out(y), run.fp32(table), run.host(tokens));
+}
+
+void GuardedBackend::embedding_backward(TensorView dtable, TensorView dy,
+                                        std::span<const std::int32_t> tokens) {
+    Operation run(*this, "embedding_backward");
+    cpu_->embedding_backward(run.fp32(dtable), run.in(dy), run.host(tokens));
+}
+
+void GuardedBackend::cross_entropy(std::span<double> loss, TensorView dx, TensorView dhead,
+                                   TensorView x, const PackedWeight& head,
+                                   std::span<const std::int32_t> targets,
+                                   std::span<const float> weight, std::span<std::int32_t> best) {
+    ++waits_;
+    Operation run(*this, "cross_entropy");
+    cpu_->cross_entropy(run.host(loss), run.out(dx), run.fp32(dhead), run.in(x), run.packed(head),
+                        run.host(targets), run.host(weight), run.host(best));
+}
+
+void GuardedBackend::gather_rows(TensorView y, TensorView x, std::span<const std::int64_t> rows) {
+    Operation run(*this, "gather_rows");
+    cpu_->gather_rows(run.out(y), run.in(x), run.host(rows));
+}
+
+void GuardedBackend::scatter_add_rows(TensorView y, TensorView x,
+                                      std::span<const std::int64_t> rows) {
+    Operation run(*this, "scatter_add_rows");
+    cpu_->scatter_add_rows(run.in_out(y), run.in(x), run.host(rows));
+}
+
+// ---- flat vectors
+
+void GuardedBackend::adamw(std::span<float> x, std::span<const float> g, std::span<float> m,
+                           std::span<float> v, const AdamW& settings) {
+    Operation run(*this, "adamw");
+    cpu_->adamw(run.vector(x), run.vector(g), run.vector(m), run.vector(v), settings);
+}
+
+void GuardedBackend::sgd(std::span<float> x, std::span<const float> g, double lr,
+                         double weight_decay) {
+    Operation run(*this, "sgd");
+    cpu_->sgd(run.vector(x), run.vector(g), lr, weight_decay);
+}
+
+void GuardedBackend::scale(std::span<float> x, float factor) {
+    Operation run(*this, "scale");
+    cpu_->scale(run.vector(x), factor);
+}
+
+void GuardedBackend::fill(std::span<float> x, float value) {
+    Operation run(*this, "fill");
+    cpu_->fill(run.vector(x), value);
+}
+
+double GuardedBackend::squared_norm(std::span<const float> x) {
+    ++waits_;
+    Operation run(*this, "squared_norm");
+    return cpu_->squared_norm(run.vector(x));
+}
+
+}  // namespace fedit::test
