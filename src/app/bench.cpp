@@ -108,7 +108,7 @@ constexpr double quiet_machine = 1.2;
 
 Timing time_steps(const Config& config, const BaseModel& base, Machine& machine,
                   const EncodedRecords& batch, const Layout& layout, const StopToken& stop) {
-    Decoder decoder(base.config(), base.weights(), layout, *machine.backend);
+    Decoder decoder(base.config(), base.weights(), layout, *machine.backend, recompute(config));
     LocalConfig local = local_config(config);
     local.steps = config.bench_steps + 1;
     LocalTrainer trainer(decoder, layout, *machine.backend, local);

@@ -103,6 +103,15 @@ Communicator Communicator::node() const {
     return Communicator(std::make_shared<Impl>(node, impl_->state));
 }
 
+Communicator Communicator::alike(std::string_view key) const {
+    const std::vector<Bytes> keys = all_gather(std::as_bytes(std::span(key)));
+    const auto mine = keys.begin() + impl_->rank;
+    const auto color = static_cast<int>(std::find(keys.begin(), mine, *mine) - keys.begin());
+    MPI_Comm part = MPI_COMM_NULL;
+    check_mpi(MPI_Comm_split(impl_->comm, color, impl_->rank, &part), "MPI_Comm_split");
+    return Communicator(std::make_shared<Impl>(part, impl_->state));
+}
+
 int Communicator::rank() const {
     return impl_->rank;
 }

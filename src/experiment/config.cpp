@@ -330,6 +330,11 @@ Tune tune(const Config& config) {
     return config.tune == "full" ? Tune::full : config.tune == "bitfit" ? Tune::bitfit : Tune::lora;
 }
 
+Recompute recompute(const Config& config) {
+    if (config.recompute == "layer") return Recompute::layer;
+    return config.recompute == "light" ? Recompute::light : Recompute::none;
+}
+
 LocalConfig local_config(const Config& config) {
     LocalConfig local;
     local.epochs = static_cast<int>(config.local_epochs);

@@ -4,7 +4,10 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <optional>
+#include <string_view>
+#include <vector>
 
 #include "experiment/report.h"
 #include "experiment/setup.h"
@@ -28,18 +31,26 @@ double seconds_since(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// Host names of all ranks, each once, by comma.
-std::string host_names(const Communicator& comm) {
+/// What the ranks say, each once, by comma, in the order of ranks.
+std::string distinct(const Communicator& comm, std::string_view mine) {
+    std::vector<std::string> all;
+    for (const Bytes& part : comm.all_gather(std::as_bytes(std::span(mine)))) {
+        std::string text(reinterpret_cast<const char*>(part.data()), part.size());
+        if (std::find(all.begin(), all.end(), text) == all.end()) all.push_back(std::move(text));
+    }
+    return fmt::format("{}", fmt::join(all, ","));
+}
+
+std::string host_name() {
     char name[256] = {};
     gethostname(name, sizeof name - 1);
-    std::string hosts;
-    for (const Bytes& part : comm.all_gather(std::as_bytes(std::span(name)))) {
-        const std::string host = reinterpret_cast<const char*>(part.data());
-        if (("," + hosts + ",").find("," + host + ",") == std::string::npos) {
-            hosts += (hosts.empty() ? "" : ",") + host;
-        }
-    }
-    return hosts;
+    return name;
+}
+
+/// "cpu AMD EPYC AVX2", or "cuda NVIDIA H100 sm_90 GPU-5a...".
+std::string device_name(const DeviceInfo& device) {
+    std::string name = device.kind + " " + device.model + " " + device.instruction_set;
+    return device.device_id.empty() ? name : name + " " + device.device_id;
 }
 
 /// Root's bytes of the checkpoint to go on from, the same on every rank; empty: none.
@@ -149,8 +160,8 @@ void Experiment::begin_life() {
     life.world_size = comm_.size();
     life.first_round = state.rounds_done;
     life.threads = setup_.threads();
-    life.hosts = host_names(comm_);
-    life.devices = device.kind + " " + device.model + " " + device.instruction_set;
+    life.hosts = distinct(comm_, host_name());
+    life.devices = distinct(comm_, device_name(device));
     life.slurm_job_id = variable("SLURM_JOB_ID");
     if (const std::string restarts = variable("SLURM_RESTART_COUNT"); !restarts.empty())
         life.slurm_job_id += " restart " + restarts;

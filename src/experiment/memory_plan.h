@@ -1,4 +1,4 @@
-// experiment/memory_plan.h: what a run needs on each device, known before it starts.
+// experiment/memory_plan.h: what a run needs on each node and device, known before it starts.
 #pragma once
 
 #include <cstddef>
@@ -8,17 +8,25 @@ namespace fedit {
 
 /// Bytes.
 struct MemoryPlan {
-    std::size_t base = 0;  ///< frozen weights, once a node
+    std::size_t base = 0;  ///< frozen weights, once a node, or once a device
     std::size_t training =
         0;  ///< a rank: activations of the largest micro-batch, adapter, optimizer
-    std::size_t records = 0;  ///< a rank: token ids and labels
-    std::size_t round = 0;    ///< a rank: global adapter, sum, upload
+    std::size_t overhead = 0;  ///< a rank: what its device's libraries take beside
+    std::size_t records = 0;   ///< a rank: token ids and labels
+    std::size_t round = 0;     ///< a rank: global adapter, sum, upload
     int ranks_on_node = 1;
-    std::size_t device = 0;  ///< memory there is on a node
+    std::size_t node = 0;  ///< memory there is on a node
+    // Where base and training lie in memory of a device's own:
+    std::string device_name{};  ///< empty: they lie in the node's memory
+    int ranks_on_device = 1;    ///< at most
+    std::size_t device = 0;     ///< memory there is on a device
 
-    std::size_t needed() const;  ///< on one node
-    std::string text() const;    ///< one line for the log
-    /// Throws InputError, saying what to lower, if the node's memory is too small.
+    bool on_device() const { return !device_name.empty(); }
+    std::size_t needed_on_device() const;
+    std::size_t needed_on_node() const;
+    std::string device_text() const;  ///< one line for the log; empty without devices
+    std::string node_text() const;    ///< the same of the node
+    /// Throws InputError, saying what to lower, for each memory that is too small.
     void require_fits() const;
 };
 

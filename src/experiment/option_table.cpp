@@ -234,7 +234,9 @@ void add_generation(Table& table) {
 void add_machine(Table& table) {
     table.begin(OptionGroup::machine);
     table.text("device", &Config::device, identity, train | evaluate | generate | bench, "NAME",
-               "Where ranks compute; auto: the best that this build and machine have.",
+               "Where ranks compute. cuda: the GPU of a rank's place on its node, modulo their "
+               "number (CUDA_VISIBLE_DEVICES hides some); ranks on one GPU share its base model. "
+               "auto: cuda where the build has it and every rank finds a GPU, else cpu.",
                {"auto", "cpu", "cuda"});
     table.text("dtype", &Config::dtype, identity, train | evaluate | generate | bench, "NAME",
                "Precision of the products with the base model; adapters stay fp32. auto: bf16 "
@@ -244,6 +246,11 @@ void add_machine(Table& table) {
                  train | evaluate | generate | bench | doctor, "N", 0, 4096,
                  "Threads a rank; 0: the cores this rank may use, divided by the ranks of its "
                  "node.");
+    table.text("recompute", &Config::recompute, operational, train | bench, "WHAT",
+               "What a training pass computes again in its backward to save memory; no bit of the "
+               "result changes. light: what norms and SwiGLU give, at little cost. layer: all of a "
+               "layer but its input, for a third more time.",
+               {"none", "light", "layer"});
     table.number("hang-timeout", &Config::hang_timeout, operational, train, "S", 0, 1e9,
                  "Seconds after which a rank that waits for others names the missing ones and ends "
                  "the run; 0: never.");

@@ -113,7 +113,8 @@ void report_plan(const Log& log, Setup& setup, int ranks) {
                                data.trainable)
                         .clients.size(),
                     config.rounds, data.evaluation.size()));
-    log.info(setup.memory().text());
+    if (setup.memory().on_device()) log.info(setup.memory().device_text());
+    log.info(setup.memory().node_text());
     if (state.rounds_done > 0) {
         log.info(fmt::format("going on after round {} of {}", state.rounds_done, config.rounds));
     }

@@ -52,8 +52,8 @@ Setup::Setup(const Context& context, Config config, std::optional<Checkpoint> st
     context_.log.detail("reading records from " + config_.data);
     data_ = load_data(comm_, config_, model_->config().vocab_size, context_.log);
     make_state();
-    decoder_ =
-        std::make_unique<Decoder>(model_->config(), model_->weights(), layout_, *machine_.backend);
+    decoder_ = std::make_unique<Decoder>(model_->config(), model_->weights(), layout_,
+                                         *machine_.backend, recompute(config_));
     trainer_ = std::make_unique<LocalTrainer>(*decoder_, layout_, *machine_.backend,
                                               local_config(config_));
     describe_identity();
@@ -135,6 +135,11 @@ void Setup::plan_memory() {
         if (data_.trainable[static_cast<std::size_t>(k)] == 0) continue;
         memory_.training = std::max(memory_.training, trainer_->peak_bytes(data_.client(k)));
     }
+    const PassSize evaluated = largest_evaluation_pass(data_.evaluation, 0, data_.evaluation.size(),
+                                                       static_cast<int>(config_.eval_batch_size));
+    memory_.training =
+        std::max(memory_.training, decoder_->activation_bytes(evaluated, Pass::evaluate) +
+                                       static_cast<std::size_t>(layout_.size) * sizeof(float));
     const std::size_t tokens = data_.records.tokens.size() + data_.evaluation.tokens.size();
     memory_.records = tokens * 2 * sizeof(std::int32_t);
     // The global adapter, the 64-bit sum, the mean in double, and a finished client's upload.
@@ -147,8 +152,15 @@ void Setup::plan_memory() {
         memory_.round +=
             (sampled + ranks - 1) / ranks * static_cast<std::size_t>(layout_.size) * sizeof(float);
     }
-    memory_.ranks_on_node = comm_.node().size();
-    memory_.device = static_cast<std::size_t>(machine_.backend->info().memory_bytes);
+    const Communicator node = comm_.node();
+    memory_.ranks_on_node = node.size();
+    memory_.node = static_cast<std::size_t>(node_memory_bytes());
+    if (const DeviceInfo info = machine_.backend->info(); !info.host_memory) {
+        memory_.device_name = info.model;
+        memory_.device = static_cast<std::size_t>(info.memory_bytes);
+        memory_.overhead = static_cast<std::size_t>(info.overhead_bytes);
+        memory_.ranks_on_device = static_cast<int>(node.max(node.alike(info.device_id).size()));
+    }
     comm_.together("plan memory", [&] { memory_.require_fits(); });
 }
 

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import signal
 import sys
 import time
@@ -142,6 +143,24 @@ class Placement(unittest.TestCase):
         whole = self.folder / "whole"
         self.assertEqual(self.program.run(whole, 1, "--rounds", 2, *base)[0], 0)
         self.assertEqual(adapter_digest(output, 2), adapter_digest(whole, 2))
+
+    def test_recomputing_takes_less_memory_and_changes_no_byte(self):
+        def planned(said):
+            amount, unit = re.search(r"\(training ([\d.]+) (\w+),", said).groups()
+            return float(amount) * {"KiB": 1, "MiB": 1024, "GiB": 1024**2}[unit]
+        options = ("--local-epochs", 1, "--keep-last", 0, "--eval-batch-size", 1)
+        kept, mixed = self.folder / "kept", self.folder / "recomputed"
+        code, said = self.program.run(kept, 1, "--rounds", 2, *options)
+        self.assertEqual(code, 0, said)
+        memory = [planned(said)]
+        for rounds, recompute in ((1, "light"), (2, "layer")):  # it may change on the way
+            code, said = self.program.run(mixed, 1, "--rounds", rounds, *options,
+                                          "--recompute", recompute)
+            self.assertEqual(code, 0, said)
+            memory.append(planned(said))
+            self.assertEqual(adapter_digest(mixed, rounds), adapter_digest(kept, rounds))
+        self.assertGreater(memory[0], memory[1])
+        self.assertGreater(memory[1], memory[2])
 
     def test_another_identity_is_refused_with_a_diff(self):
         output = self.folder / "identity"

@@ -62,6 +62,8 @@ public:
     int size() const;  ///< not collective
     /// The ranks that share this node's memory, in the order of their ranks here.
     Communicator node() const;
+    /// The ranks that give the same key as this one, in the order of their ranks here.
+    Communicator alike(std::string_view key) const;
 
     void barrier() const;
     /// Sizes are equal on all ranks.

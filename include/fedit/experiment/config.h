@@ -13,6 +13,7 @@
 
 #include "fedit/federation/partition.h"
 #include "fedit/model/adapter.h"
+#include "fedit/model/decoder.h"
 #include "fedit/model/dense.h"
 #include "fedit/tensor/tensor.h"
 #include "fedit/text/dataset.h"
@@ -56,6 +57,7 @@ struct Config {
     // machine
     std::string device = "auto", dtype = "auto";
     std::int64_t threads = 0;
+    std::string recompute = "none";
     // the run
     std::string output;
     std::int64_t seed = 0;
@@ -172,6 +174,7 @@ LoraConfig lora_config(const Config& config);  ///< all-linear is spelled out
 Tune tune(const Config& config);
 /// Whether the round (from 0) is one of every --log-aggregation-error rounds.
 bool logs_aggregation_error(const Config& config, int round);
+Recompute recompute(const Config& config);
 EncodeOptions encode_options(const Config& config);
 PromptTemplate prompt_template(const Config& config);
 /// The items of a comma-separated list, without spaces around them and without empty ones.

@@ -1,5 +1,5 @@
 // experiment/session.h: the machine a rank computes on, and the base model in memory that all ranks
-// of a node share.
+// of a node, or of a device, share.
 #pragma once
 
 #include <filesystem>
@@ -16,6 +16,9 @@ namespace fedit {
 /// Cores that this process may run on (mpirun binds ranks to single cores unless told otherwise).
 int usable_cores();
 
+/// Memory of this node, in bytes.
+std::int64_t node_memory_bytes();
+
 /// The resolved --device, --dtype and --threads.
 struct Machine {
     std::unique_ptr<Backend> backend;
@@ -23,15 +26,20 @@ struct Machine {
     int threads = 1;
 };
 
-/// Collective over `node`. Throws InputError if the device or dtype is not to be had, or if this
-/// rank may use fewer cores than --threads asks for.
-Machine choose_machine(const Config& config, const Communicator& node);
+/// Collective over `comm`. `auto` takes CUDA where every rank has a device, and a rank takes the
+/// device of its place on its node, modulo their number. Throws InputError if the device or dtype
+/// is not to be had, or if this rank may use fewer cores than --threads asks for.
+Machine choose_machine(const Config& config, const Communicator& comm);
 
-/// The frozen base. The node's first rank reads and packs it; all see it.
+class SharedBlock;
+
+/// The frozen base. The first rank of those that share it reads and packs it; all see it.
 class BaseModel {
 public:
-    /// Collective over `comm`. Rank 0 checks the folder; all ranks end with the same error.
+    /// Collective over `comm`. Rank 0 checks the folder; all ranks end with the same error. The
+    /// machine must outlive the model.
     BaseModel(const Communicator& comm, const std::filesystem::path& folder, Machine& machine);
+    ~BaseModel();
 
     const ModelConfig& config() const { return config_; }
     const Weights& weights() const { return weights_; }
@@ -42,8 +50,7 @@ private:
     ModelConfig config_;
     std::string fingerprint_;
     std::size_t plan_bytes_ = 0;
-    Communicator node_;
-    std::unique_ptr<SharedMemory> memory_;
+    std::unique_ptr<SharedBlock> memory_;
     Weights weights_;
 };
 
