@@ -26,6 +26,7 @@ void Identity::add_device(const DeviceInfo& device) {
     add("device model", device.model);
     add("instruction set", device.instruction_set);
     add("libraries", device.libraries);
+    add("arithmetic", std::to_string(arithmetic_version));
 }
 
 std::string Identity::text() const {

@@ -1,5 +1,6 @@
 // tests/experiment/identity_test.cpp: a changed identity is told line by line; what only changes
 // how a run is carried out is not part of it.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "fedit/core/error.h"
@@ -61,6 +62,22 @@ TEST(Identity, ThreadsCountOnlyWhereProductsDependOnThem) {
     device.products_independent_of_threads = false;
     EXPECT_THROW(identity_of(now, device).require_same(identity_of(before, device), "RUN"),
                  InputError);
+}
+
+TEST(Identity, ARunOfAnotherArithmeticIsRefused) {
+    Identity now;
+    now.add_device(DeviceInfo());
+    std::string text = now.text();
+    const std::string line = fmt::format("arithmetic = {}\n", arithmetic_version);
+    ASSERT_NE(text.find(line), std::string::npos) << text;
+    EXPECT_NO_THROW(now.require_same(Identity::parse(text), "RUN"));
+    text.erase(text.find(line), line.size());  // as builds before the version was counted wrote
+    try {
+        now.require_same(Identity::parse(text), "RUN");
+        FAIL() << "a run of an earlier arithmetic was accepted";
+    } catch (const InputError& error) {
+        EXPECT_NE(std::string(error.what()).find("arithmetic is"), std::string::npos);
+    }
 }
 
 TEST(Identity, ReadsBackFromItsText) {

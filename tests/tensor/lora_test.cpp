@@ -1,4 +1,5 @@
 // tests/tensor/lora_test.cpp: adapters of several members, their gradients, and dropout.
+#include <cmath>
 #include <memory>
 
 #include "tests/support/compare.h"
@@ -183,18 +184,70 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"dropout_deep", 300, 140, 0, 0.05F, {{140, 8}}}),
     [](const auto& test) { return std::string(test.param.name); });
 
-TEST(LoraDropout, KeepsTheShareItShouldAndKeepsTheMean) {
-    const Case c{"statistics", 256, 4, 0, 0.1F, {{400, 1}}};
+/// Masks as the back end draws them, read through an adapter of A = B = 1: with x = dy = 1, s is
+/// the forward pass's mask and dx that of the backward pass.
+struct DrawnMasks {
+    Matrix forward, backward;
+};
+
+DrawnMasks draw_masks(const Dropout& dropout, std::int64_t rows, std::int64_t cols) {
     const auto backend = make_cpu_backend(1);
-    Bench bench(*backend, c);
-    const Matrix mask = bench.mask(0);
-    double kept = 0;
-    for (const double value : mask.values) kept += value != 0 ? 1 : 0;
-    const auto count = static_cast<double>(mask.values.size());
-    // Five standard deviations of a binomial share.
-    EXPECT_NEAR(kept / count, 0.9, 5 * std::sqrt(0.09 / count));
-    bench.forward();
-    bench.expect_forward();
+    Matrix identity(cols, cols);
+    for (std::int64_t i = 0; i < cols; ++i) identity(i, i) = 1;
+    const DeviceMatrix factor(*backend, identity), gradient(*backend, identity);
+    const DeviceMatrix ones(*backend, Matrix(rows, cols, 1.0));
+    const DeviceMatrix y(*backend, Shape{rows, cols}), s(*backend, Shape{rows, cols}),
+        dx(*backend, Shape{rows, cols}), ds(*backend, Shape{rows, cols});
+    const LoraSlot slot{.a = factor.floats(),
+                        .b = factor.floats(),
+                        .da = gradient.floats(),
+                        .db = gradient.floats(),
+                        .rank = cols};
+    const std::vector<std::int64_t> row_begin{0, rows};
+    backend->lora(y.view(), s.view(), ones.view(), {row_begin}, std::span(&slot, 1), dropout);
+    backend->lora_backward(dx.view(), ds.view(), ones.view(), s.view(), ones.view(), {row_begin},
+                           std::span(&slot, 1), dropout);
+    return {s.values(), dx.values()};
+}
+
+class LoraMask : public testing::TestWithParam<float> {};
+
+TEST_P(LoraMask, IsThatOfAScalarLoopForwardAndBackward) {
+    const std::int64_t rows = 37, cols = 203;
+    std::vector<std::int64_t> counters;
+    for (std::int64_t t = 0; t < rows; ++t) counters.push_back(t * 5 + (t % 4 << 32));
+    const std::vector<std::uint64_t> keys{0xfedcba9876543210};
+    const Dropout dropout{.p = GetParam(), .module = 3, .slot_key = keys, .row_counter = counters};
+    Matrix want = naive::dropout_mask(dropout, 0, 0, rows, cols);
+    for (double& value : want.values) value = static_cast<float>(value);
+    const DrawnMasks drawn = draw_masks(dropout, rows, cols);
+    EXPECT_TRUE(same_bits(drawn.forward, want));
+    EXPECT_TRUE(same_bits(drawn.backward, want));
+
+    double dropped = 0;
+    for (const double value : drawn.forward.values) dropped += value == 0 ? 1 : 0;
+    const auto count = static_cast<double>(rows * cols);
+    const double p = static_cast<double>(dropout.threshold()) / 65536;
+    // Five standard deviations of a binomial share; p itself is rounded to a 65536th.
+    EXPECT_NEAR(dropped / count, p, 5 * std::sqrt(p * (1 - p) / count));
+    EXPECT_NEAR(p, GetParam(), 0.5 / 65536 + 1e-7);
+}
+
+INSTANTIATE_TEST_SUITE_P(Probabilities, LoraMask, testing::Values(0.05F, 0.1F, 0.5F, 0.999F, 1e-6F),
+                         [](const auto& test) {
+                             return "p" + std::to_string(std::lround(1e6F * test.param)) +
+                                    "_millionths";
+                         });
+
+TEST(LoraDropout, ThresholdAndFactorAreThoseOfSixteenBits) {
+    EXPECT_EQ(Dropout{.p = 0.05F}.threshold(), 3277U);
+    EXPECT_EQ(Dropout{.p = 0.5F}.threshold(), 32768U);
+    EXPECT_EQ(Dropout{.p = 0.5F}.factor(), 2.0F);
+    EXPECT_EQ(Dropout{.p = 0.75F}.factor(), 4.0F);
+    EXPECT_EQ(Dropout{.p = 1e-6F}.threshold(), 0U);
+    EXPECT_EQ(Dropout{.p = 1e-6F}.factor(), 1.0F);
+    EXPECT_EQ(Dropout{.p = 0.9999999F}.threshold(), 65535U);
+    EXPECT_EQ(Dropout{.p = 0.9999999F}.factor(), 65536.0F);
 }
 
 TEST(LoraDropout, AMemberHasItsMaskAloneAndInCompany) {

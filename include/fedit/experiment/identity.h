@@ -11,6 +11,10 @@
 
 namespace fedit {
 
+/// Counts the changes of this program's own arithmetic that change bits although options, device
+/// and libraries stay the same. 2: dropout draws 16 bits an element (2026-11-25).
+inline constexpr int arithmetic_version = 2;
+
 /// Ordered "name = value" entries.
 class Identity {
 public:
@@ -20,7 +24,7 @@ public:
     /// The options marked identity (--rounds too where the schedule spans the run; not --threads
     /// where products do not depend on it), resolved.
     void add_options(const Config& config, const DeviceInfo& device);
-    /// Device model, instruction set and libraries.
+    /// Device model, instruction set, libraries, and arithmetic_version.
     void add_device(const DeviceInfo& device);
 
     std::string text() const;  ///< one entry a line

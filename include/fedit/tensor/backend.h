@@ -17,6 +17,7 @@
 // linear() may be fp32 where x is bf16), flat vectors. Sums are in fp32 or better.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -55,14 +56,23 @@ struct LoraSlot {
     float scale = 1;
 };
 
-/// Dropout on an adapter's input. Element (t, j) is kept if its Philox number is >= p and is then
-/// divided by 1 - p. Philox key: slot_key[slot]; counter: {j / 4, module, low and high word of
-/// row_counter[t]}, word j % 4. Nothing is stored: backward draws the same mask again.
+/// Dropout on an adapter's input. Element (t, j) has 16 random bits: of i = j % 8, the low (i even)
+/// or high half of word i / 2 of the Philox block with key slot_key[slot] and counter {j / 8,
+/// module, low and high word of row_counter[t]}. It is dropped if they are < threshold() and else
+/// multiplied by factor(). Integers decide, so every back end has the same mask. Nothing is stored:
+/// backward draws it again.
 struct Dropout {
     float p = 0;
-    std::uint32_t module = 0;                   ///< place of the linear layer in the layout
-    std::span<const std::uint64_t> slot_key;    ///< one a slot (StreamKey with Purpose::dropout)
-    std::span<const std::int64_t> row_counter;  ///< a token's place in its client's batch
+    std::uint32_t module = 0;                     ///< place of the linear layer in the layout
+    std::span<const std::uint64_t> slot_key{};    ///< one a slot (StreamKey with Purpose::dropout)
+    std::span<const std::int64_t> row_counter{};  ///< a token's place in its client's batch
+
+    /// p in 65536ths, rounded; the largest p that leaves anything is 65535 of them.
+    std::uint32_t threshold() const {
+        return static_cast<std::uint32_t>(std::min(65536.0 * p + 0.5, 65535.0));
+    }
+    /// 1 / (1 - the rounded p), so that the mean is kept.
+    float factor() const { return 65536.0F / static_cast<float>(65536 - threshold()); }
 };
 
 /// Packed sequences: sequence i has the query rows [begin[i], begin[i + 1]). Attention is causal

@@ -48,18 +48,30 @@ HWY_INLINE PhiloxBlocks PhiloxRound(const PhiloxBlocks& c, Words key0, Words key
             hn::Xor(hn::Xor(MulHigh32(d, c.c0, m0), c.c3), key1), hn::Mul(c.c0, m0)};
 }
 
-/// Lane i: the keep bits of the four columns of block i.
-HWY_INLINE Words KeepBitsOf(const PhiloxBlocks& words, std::uint32_t threshold) {
+/// In each half of a lane: bit 2 i (low half) or 2 i + 1 (high half) where it reaches the
+/// threshold.
+template <int i>
+HWY_INLINE Words KeepBitsOfWord(Words word, std::uint16_t threshold) {
     const WordTag d;
-    const auto limit = hn::Set(d, threshold);
-    const auto b0 = hn::IfThenZeroElse(hn::Gt(limit, words.c0), hn::Set(d, 1));
-    const auto b1 = hn::IfThenZeroElse(hn::Gt(limit, words.c1), hn::Set(d, 2));
-    const auto b2 = hn::IfThenZeroElse(hn::Gt(limit, words.c2), hn::Set(d, 4));
-    const auto b3 = hn::IfThenZeroElse(hn::Gt(limit, words.c3), hn::Set(d, 8));
-    return hn::Or(hn::Or(b0, b1), hn::Or(b2, b3));
+    const hn::Repartition<std::uint16_t, WordTag> half;
+    const auto halves = hn::BitCast(half, word);
+    const auto bit = hn::BitCast(half, hn::Set(d, (1U << (2 * i)) | (2U << (2 * i + 16))));
+    // a >= b as max(a, b) == a: an unsigned compare costs AVX2 more.
+    const auto kept = hn::Eq(hn::Max(halves, hn::Set(half, threshold)), halves);
+    return hn::BitCast(d, hn::IfThenElseZero(kept, bit));
 }
 
-/// The keep bits of one row: byte i holds those of columns 4 i .. 4 i + 3. Writes up to
+/// Lane i: the keep bits of the eight columns of block i.
+HWY_INLINE Words KeepBitsOf(const PhiloxBlocks& words, std::uint16_t threshold) {
+    const auto low =
+        hn::Or(KeepBitsOfWord<0>(words.c0, threshold), KeepBitsOfWord<1>(words.c1, threshold));
+    const auto high =
+        hn::Or(KeepBitsOfWord<2>(words.c2, threshold), KeepBitsOfWord<3>(words.c3, threshold));
+    const auto bits = hn::Or(low, high);
+    return hn::And(hn::Or(bits, hn::ShiftRight<16>(bits)), hn::Set(WordTag(), 0xFF));
+}
+
+/// The keep bits of one row: byte i holds those of columns 8 i .. 8 i + 7. Writes up to
 /// keep_bytes(cols) bytes.
 HWY_INLINE void DrawKeepBits(std::uint8_t* keep, const DropoutRow& row, std::int64_t cols) {
     const WordTag d;
@@ -67,7 +79,7 @@ HWY_INLINE void DrawKeepBits(std::uint8_t* keep, const DropoutRow& row, std::int
     const hn::Rebind<std::uint8_t, FloatTag> byte_tag;
     const std::int64_t lanes = FloatLanes();
     // Two vectors at once: a round is a chain of dependent steps that one would leave waiting.
-    for (std::int64_t block = 0; block * 4 < cols; block += 2 * lanes) {
+    for (std::int64_t block = 0; block * 8 < cols; block += 2 * lanes) {
         PhiloxBlocks a = FirstCounters(row, block), b = FirstCounters(row, block + lanes);
         auto key0 = static_cast<std::uint32_t>(row.key);
         auto key1 = static_cast<std::uint32_t>(row.key >> 32);
@@ -91,22 +103,21 @@ HWY_INLINE void ForEachKept(const std::uint8_t* keep, std::int64_t cols, const B
     const std::int64_t lanes = FloatLanes();
     std::int64_t j = 0;
     for (; j + lanes <= cols; j += lanes) {
-        std::uint64_t bits = 0;
-        for (std::int64_t i = 0; i < lanes / 4; ++i) {
-            bits |= static_cast<std::uint64_t>(keep[j / 4 + i]) << (4 * i);
-        }
+        std::uint64_t bits;
+        std::memcpy(&bits, keep + j / 8, sizeof(bits));
+        bits >>= j % 8;
         std::uint8_t bytes[8];
         std::memcpy(bytes, &bits, sizeof(bytes));
         body(d, j, hn::LoadMaskBits(d, bytes));
     }
     for (; j < cols; ++j) {
         const OneFloat one;
-        const bool kept = ((keep[j / 4] >> (j % 4)) & 1) != 0;
+        const bool kept = ((keep[j / 8] >> (j % 8)) & 1) != 0;
         body(one, j, hn::Eq(hn::Set(one, kept ? 1.0F : 0.0F), hn::Set(one, 1.0F)));
     }
 }
 
-/// to = x / (1 - p) where kept, else 0; `factor` is 1 / (1 - p).
+/// to = factor x where kept, else 0.
 HWY_INLINE void DropRow(float* to, const float* x, const std::uint8_t* keep, std::int64_t cols,
                         float factor) {
     ForEachKept(keep, cols, [&](auto d, std::int64_t j, auto mask) HWY_ATTR {
@@ -115,7 +126,7 @@ HWY_INLINE void DropRow(float* to, const float* x, const std::uint8_t* keep, std
     });
 }
 
-/// to += x / (1 - p) where kept.
+/// to += factor x where kept.
 HWY_INLINE void AddDroppedRow(float* to, const float* x, const std::uint8_t* keep,
                               std::int64_t cols, float factor) {
     ForEachKept(keep, cols, [&](auto d, std::int64_t j, auto mask) HWY_ATTR {

@@ -94,7 +94,7 @@ void CpuBackend::lora(TensorView y, TensorView s, TensorView x, const Slots& slo
 
     const auto multiply = HWY_DYNAMIC_DISPATCH(LoraBlock);
     const auto drop_row = HWY_DYNAMIC_DISPATCH(DropBlockRow);
-    const float factor = 1.0F / (1.0F - dropout.p);
+    const float factor = dropout.factor();
     const auto block_count = static_cast<std::int64_t>(blocks.size());
     parallel_for(threads_, block_count, [&](std::int64_t task, int thread) noexcept {
         const RowBlock& block = blocks[static_cast<std::size_t>(task)];

@@ -146,7 +146,7 @@ struct Operands {
 class BackwardMemory {
 public:
     BackwardMemory(Scratch& scratch, int threads, const Operands& call)
-        : keep_stride_(keep_bytes(call.x.cols)), factor_(1.0F / (1.0F - call.dropout.p)) {
+        : keep_stride_(keep_bytes(call.x.cols)), factor_(call.dropout.factor()) {
         const std::int64_t in = call.x.cols, out = call.dy.cols, rank = largest_rank(call.adapters);
         const std::int64_t keep_floats = call.drops() ? call.x.rows * keep_stride_ / 4 : 0;
         const std::int64_t product_floats = call.drops() ? lora_block_rows * in : 0;
@@ -162,9 +162,9 @@ public:
     }
 
     std::uint8_t* keep_row(std::int64_t row) const { return keep_ + row * keep_stride_; }
-    /// Keep bits from (row, col) on, col a multiple of 4; null bytes without dropout.
+    /// Keep bits from (row, col) on, col a multiple of 8; null bytes without dropout.
     KeepBits keep(std::int64_t row, std::int64_t col) const {
-        return {keep_ == nullptr ? nullptr : keep_row(row) + col / 4, keep_stride_, factor_};
+        return {keep_ == nullptr ? nullptr : keep_row(row) + col / 8, keep_stride_, factor_};
     }
     float* b_panels(std::int64_t slot) const { return slots_ + slot * slot_floats_; }
     float* a_panels(std::int64_t slot) const { return b_panels(slot) + b_floats_; }

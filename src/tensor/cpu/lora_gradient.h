@@ -10,7 +10,7 @@ inline constexpr std::int64_t gradient_block_rows = 128;
 /// Columns of a task.
 inline constexpr std::int64_t gradient_block_cols = 128;
 
-/// Stored keep bits of rows, and 1 / (1 - p). Null: nothing is dropped.
+/// Stored keep bits of rows, and what kept values are multiplied by. Null: nothing is dropped.
 struct KeepBits {
     const std::uint8_t* bytes = nullptr;
     std::int64_t stride = 0;
