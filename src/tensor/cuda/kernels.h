@@ -14,6 +14,8 @@
 
 #include "fedit/tensor/tensor.h"
 #include "tensor/adamw_step.h"
+#include "tensor/cuda/scratch.h"
+#include "tensor/cuda/token_groups.h"
 
 namespace fedit::cuda {
 
@@ -36,7 +38,6 @@ void head_rms_norm_backward(TensorView dx, TensorView dy, TensorView x, std::int
 /// `scratch`: rms_norm_dgain_scratch(x.rows, x.cols, width) floats.
 void rms_norm_dgain(float* dgain, std::int64_t width, TensorView dy, TensorView x, float eps,
                     float* scratch, cudaStream_t stream);
-std::int64_t rms_norm_dgain_scratch(std::int64_t rows, std::int64_t cols, std::int64_t width);
 
 // ---- elementwise work on rows
 
@@ -59,14 +60,6 @@ void convert(TensorView y, TensorView x, cudaStream_t stream);
 
 /// y[t] = table[tokens[t]]. y and table may be fp32 or bf16, each its own.
 void embedding(TensorView y, TensorView table, const std::int32_t* tokens, cudaStream_t stream);
-/// The rows of a batch by token, in device memory: token[g] stands in the rows order[begin[g]] ..
-/// order[begin[g + 1] - 1], ascending. Made by group_tokens (tensor/cuda/token_groups.h).
-struct DeviceTokenGroups {
-    std::int64_t count = 0;
-    const std::int32_t* token = nullptr;  ///< count
-    const std::int64_t* begin = nullptr;  ///< count + 1
-    const std::int64_t* order = nullptr;  ///< a row's number for each row
-};
 /// dtable[tokens[t]] += dy[t] in the order of t: the bits of the CPU's loop. dtable is fp32.
 void embedding_backward(TensorView dtable, TensorView dy, const DeviceTokenGroups& groups,
                         cudaStream_t stream);
@@ -81,22 +74,14 @@ void scatter_add_rows(TensorView y, TensorView x, const std::int64_t* rows, cuda
 /// loss[i] = -log softmax(logits_i)[targets[i]], in double. `best`, unless null: the largest
 /// logit's index, the lowest of equals; -1 where one is NaN. Unless `weight` is null, logits become
 /// weight[i] (softmax - onehot(target)): as fp32 in place, or as bf16 over the front of each row;
-/// gradient_view() is where they lie.
+/// gradient_view (tensor/cuda/scratch.h) is where they lie.
 void cross_entropy(double* loss, std::int32_t* best, TensorView logits, const std::int32_t* targets,
                    const float* weight, Dtype gradient, cudaStream_t stream);
-/// The gradients that cross_entropy left in `logits`: the same rows, a bf16 row as far apart in
-/// bytes. They are aligned for vector accesses if logits' rows are.
-inline TensorView gradient_view(TensorView logits, Dtype gradient) {
-    const std::int64_t ratio = gradient == Dtype::bf16 ? 2 : 1;
-    return {logits.data, gradient, logits.rows, logits.cols, logits.stride * ratio};
-}
-
 // ---- sums over rows
 
 /// sum[j] += the column sums of x, for a bias that trains. `scratch`: column_sums_scratch(x.rows,
 /// x.cols) floats.
 void column_sums(float* sum, TensorView x, float* scratch, cudaStream_t stream);
-std::int64_t column_sums_scratch(std::int64_t rows, std::int64_t cols);
 
 // ---- flat fp32 vectors of n elements
 
@@ -112,7 +97,6 @@ void fill(float* x, std::int64_t n, float value, cudaStream_t stream);
 /// squared_norm_scratch(n) doubles.
 void squared_norm(double* sum, const float* x, std::int64_t n, double* scratch,
                   cudaStream_t stream);
-std::int64_t squared_norm_scratch(std::int64_t n);
 /// sum[i] += llrint((x[i] - x0[i]) * weight * 2^52) modulo 2^64, for updates that passed the
 /// screen: the bits of OrderFreeSum (federation/aggregate.h) on any machine.
 void accumulate_fixed(std::uint64_t* sum, const float* x, const float* x0, double weight,

@@ -9,6 +9,7 @@
 
 #include "fedit/tensor/tensor.h"
 #include "tensor/cuda/launch.h"
+#include "tensor/cuda/scratch.h"
 
 namespace fedit::cuda {
 
@@ -85,6 +86,30 @@ __device__ void store(Bf16* to, const float (&x)[N]) {
     }
 }
 
+/// The first `count` of N elements, as a vector if that is all; the others are `missing`.
+template <int N, class T>
+__device__ void load_part(float (&x)[N], const T* from, std::int64_t count, float missing) {
+    if (count >= N) {
+        load(x, from);
+    } else {
+#pragma unroll
+        for (int i = 0; i < N; ++i) x[i] = i < count ? to_float(from[i]) : missing;
+    }
+}
+
+template <int N, class T>
+__device__ void store_part(T* to, const float (&x)[N], std::int64_t count) {
+    if (count >= N) {
+        store(to, x);
+    } else {
+#pragma unroll
+        for (int i = 0; i < N; ++i) {
+            const float one[1] = {x[i]};
+            if (i < count) store(to + i, one);
+        }
+    }
+}
+
 /// What a stored value will be when it is read again.
 template <class T>
 __device__ float rounded(float x) {
@@ -93,6 +118,24 @@ __device__ float rounded(float x) {
     } else {
         return x;
     }
+}
+
+// ---- a thread's own vector
+
+/// A thread's vector in a matrix whose rows are `blocks` blocks long.
+struct Place {
+    std::int64_t row, column;
+};
+template <int N>
+__device__ Place vector_of_thread(unsigned blocks) {
+    return {blockIdx.x / blocks,
+            (std::int64_t{blockIdx.x % blocks} * blockDim.x + threadIdx.x) * N};
+}
+
+/// The first element of this thread's vector of N.
+template <int N>
+__device__ std::int64_t element_of_thread() {
+    return (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * N;
 }
 
 // ---- sums whose order is a function of the number of threads alone
@@ -120,10 +163,6 @@ __device__ T block_sum(T x) {
 
 // ---- launches
 
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
-    return (a + b - 1) / b;
-}
-
 /// 16 bytes of T, the width of an aligned access.
 template <class T>
 inline constexpr int full_width = static_cast<int>(16 / sizeof(T));
@@ -146,6 +185,11 @@ inline bool fits(TensorView view, int width) {
     if (view.data == nullptr) return true;
     const auto row_bytes = view.stride * static_cast<std::int64_t>(size_of(view.dtype));
     return is_aligned(view.data) && row_bytes % 16 == 0 && view.cols % width == 0;
+}
+
+/// Each part of a row as a row of its own, for `choose`.
+inline TensorView part_view(TensorView x, std::int64_t width) {
+    return {x.data, x.dtype, x.rows, width, x.stride};
 }
 
 /// A vector of fp32 as a view that `choose` can ask.
@@ -217,5 +261,17 @@ struct RowBlocks {
     unsigned count;
     int threads;
 };
+
+/// Calls body(Width<4>(), grid) if all vectors begin at 16 bytes, else body(Width<1>(), grid).
+template <class Body>
+void choose_flat(std::int64_t n, std::initializer_list<const void*> vectors, const Body& body) {
+    if (n == 0) return;
+    constexpr int threads = 256;
+    if (std::all_of(vectors.begin(), vectors.end(), is_aligned)) {
+        body(Width<4>(), Grid{.x = ceil_div(n, 4 * threads), .threads = threads});
+    } else {
+        body(Width<1>(), Grid{.x = ceil_div(n, threads), .threads = threads});
+    }
+}
 
 }  // namespace fedit::cuda

@@ -1,7 +1,14 @@
 // tests/tensor/cuda/emulate_test.cpp: the emulation itself: what it must find, it finds.
 #include "tests/tensor/cuda/emulate.h"
 
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <regex>
+#include <set>
+
 #include "tensor/cuda/rows.cuh"
+#include "tests/support/shared_data.h"
 #include "tests/tensor/cuda/twin.h"
 
 namespace fedit::test {
@@ -105,6 +112,31 @@ TEST(Emulation, FindsABarrierThatIsNotNeeded) {
     };
     // The barriers of this sum were not left out, since it was not started by `launch`.
     EXPECT_FALSE(every_barrier_matters("rows.cuh", twin));
+}
+
+/// The whole text of a file.
+std::string text_of(const std::filesystem::path& path) {
+    std::ifstream file(path);
+    return {std::istreambuf_iterator<char>(file), {}};
+}
+
+TEST(Emulation, IsAskedAboutTheBarriersOfEveryKernelFile) {
+    std::string tests;
+    for (const auto& entry :
+         std::filesystem::directory_iterator(source_path("tests/tensor/cuda"))) {
+        if (entry.path().extension() == ".cpp") tests += text_of(entry.path());
+    }
+    const std::regex question("every_barrier_matters\\(\\s*\"([a-z_]+\\.cuh)\"");
+    std::set<std::string> asked;
+    for (std::sregex_iterator at(tests.begin(), tests.end(), question), end; at != end; ++at) {
+        asked.insert((*at)[1]);
+    }
+    for (const auto& entry : std::filesystem::directory_iterator(source_path("src/tensor/cuda"))) {
+        const std::string name = entry.path().filename().string();
+        if (!name.ends_with(".cuh") || name == "warp.cuh") continue;
+        if (text_of(entry.path()).find("__syncthreads()") == std::string::npos) continue;
+        EXPECT_TRUE(asked.contains(name)) << name << " has barriers that no test leaves out";
+    }
 }
 
 TEST(Emulation, RoundsToBf16AsHardwareDoes) {
