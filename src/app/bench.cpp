@@ -11,6 +11,7 @@
 #include <optional>
 #include <vector>
 
+#include "app/bench.h"
 #include "app/commands.h"
 #include "app/records.h"
 #include "app/sheet.h"
@@ -201,11 +202,7 @@ void write_random_model(const Context& context, const Config& config, const fs::
 
 ExitCode run_bench(const Context& context, const Config& config) {
     const Communicator& comm = context.comm;
-    if (comm.size() != 1) {
-        throw InputError({.what = "bench measures one rank",
-                          .where = fmt::format("{} ranks", comm.size()),
-                          .remedy = "start it without mpirun, or with -n 1"});
-    }
+    if (comm.size() != 1) return bench_aggregation(context, config);
     Machine machine = choose_machine(config, comm);
     std::optional<TemporaryFolder> random;
     if (config.model.empty()) {

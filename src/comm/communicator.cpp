@@ -211,6 +211,9 @@ std::vector<Bytes> Communicator::all_gather(std::span<const std::byte> mine) con
 void Communicator::set_hang_timeout(std::chrono::seconds limit) {
     impl_->state->hang_limit = limit;
 }
+std::chrono::seconds Communicator::hang_timeout() const {
+    return impl_->state->hang_limit;
+}
 void Communicator::phase(std::string_view name) const {
     impl_->state->phase = name;
 }

@@ -251,6 +251,10 @@ void add_machine(Table& table) {
                "result changes. light: what norms and SwiGLU give, at little cost. layer: all of a "
                "layer but its input, for a third more time.",
                {"none", "light", "layer"});
+    table.text("reduce", &Config::reduce, operational, train | bench, "HOW",
+               "How the ranks' updates are summed. auto: by NCCL where every rank has a GPU of its "
+               "own, else by MPI through host memory. The bits are the same.",
+               {"auto", "mpi"});
     table.number("hang-timeout", &Config::hang_timeout, operational, train, "S", 0, 1e9,
                  "Seconds after which a rank that waits for others names the missing ones and ends "
                  "the run; 0: never.");

@@ -56,9 +56,13 @@ void StopWatch::poll() {
     if (std::filesystem::exists(stop_file_, absent)) token_.request(StopReason::stop_file);
 }
 
+SumChoice sum_choice(const Config& config) {
+    return config.reduce == "mpi" ? SumChoice::mpi : SumChoice::automatic;
+}
+
 /// What this rank gathers in one round.
 struct RoundRunner::Local {
-    explicit Local(std::size_t size) : sum(size) {}
+    Local(Backend& backend, std::size_t size) : sum(backend, size) {}
 
     OrderFreeSum sum;
     std::vector<SummedClient> summed;  ///< kept in rounds that log the aggregation error
@@ -72,18 +76,22 @@ struct RoundRunner::Local {
 };
 
 RoundRunner::RoundRunner(const Context& context, const Config& config, const FederatedData& data,
-                         const Layout& layout, LocalTrainer& trainer, StopWatch& watch,
-                         const RunFolder& folder)
+                         const Layout& layout, LocalTrainer& trainer, Backend& backend,
+                         StopWatch& watch, const RunFolder& folder)
     : context_(context),
       config_(config),
       data_(data),
       layout_(layout),
       trainer_(trainer),
+      backend_(backend),
+      rank_sum_(context.comm, backend, sum_choice(config)),
       watch_(watch),
       folder_(folder),
       local_config_(local_config(config)),
       progress_(context.log.out(),
-                context.comm.rank() == 0 ? context.progress : ProgressStyle::none) {}
+                context.comm.rank() == 0 ? context.progress : ProgressStyle::none) {
+    context_.log.detail("the ranks' updates are summed by " + rank_sum_.way());
+}
 
 double RoundRunner::planned_tokens(int client) const {
     const EncodedRecords& all = data_.records;
@@ -245,13 +253,13 @@ RoundResult RoundRunner::aggregate(const RoundPlan& plan, std::vector<float>& x,
     const Communicator& comm = context_.comm;
     const auto start = Clock::now();
     comm.phase("aggregate");
-    comm.sum(local.sum.words());
+    rank_sum_.sum(local.sum.words());
     local.sum.set_records(comm.sum(local.sum.records()));
 
     RoundResult result;
     RoundRow& row = result.row;
     row.round = plan.round;
-    row.update_norm = apply_update(x, local.sum.mean(plan.records));
+    row.update_norm = local.sum.apply_mean(x, plan.records);
     if (!comm.equal(short_hash(sha256(std::as_bytes(std::span(x)))))) {
         throw RunError(
             {.what = "the ranks hold different adapters after the server step",
@@ -299,7 +307,7 @@ RoundResult RoundRunner::aggregate(const RoundPlan& plan, std::vector<float>& x,
 std::optional<RoundResult> RoundRunner::run(const RoundPlan& plan, std::vector<float>& x,
                                             const std::string& tag) {
     const ClientStore store(context_.files, folder_.clients(plan.round), tag);
-    Local local(x.size());
+    Local local(backend_, x.size());
     local.keep_summed = logs_aggregation_error(config_, plan.round);
     train_mine(plan, x, store, local);
     if (local.stopped) return std::nullopt;

@@ -7,6 +7,7 @@
 #include <ctime>
 
 #include "fedit/core/error.h"
+#include "fedit/federation/aggregate.h"
 #include "fedit/federation/plan.h"
 #include "fedit/io/sha256.h"
 #include "fedit/model/peft.h"
@@ -142,15 +143,14 @@ void Setup::plan_memory() {
                                        static_cast<std::size_t>(layout_.size) * sizeof(float));
     const std::size_t tokens = data_.records.tokens.size() + data_.evaluation.tokens.size();
     memory_.records = tokens * 2 * sizeof(std::int32_t);
-    // The global adapter, the 64-bit sum, the mean in double, and a finished client's upload.
-    memory_.round =
-        static_cast<std::size_t>(layout_.size) * (sizeof(float) + 8 + 8 + 3 * sizeof(float));
+    // The global adapter, a finished client's upload, and the 64-bit sum.
+    const auto size = static_cast<std::size_t>(layout_.size);
+    memory_.round = size * 4 * sizeof(float) + OrderFreeSum::device_bytes(size);
     if (config_.log_aggregation_error > 0) {
         const auto sampled =
             static_cast<std::size_t>(sample_size(config_.client_fraction, data_.num_clients()));
         const auto ranks = static_cast<std::size_t>(comm_.size());
-        memory_.round +=
-            (sampled + ranks - 1) / ranks * static_cast<std::size_t>(layout_.size) * sizeof(float);
+        memory_.round += (sampled + ranks - 1) / ranks * size * sizeof(float);
     }
     const Communicator node = comm_.node();
     memory_.ranks_on_node = node.size();

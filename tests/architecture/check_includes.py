@@ -48,9 +48,9 @@ VENDORS = [
             r"cu(da|blas|rand|dnn|tlass|solver|sparse|pti).*|cub/.*|thrust/.*"
             r"|nvtx3?/.*|nvToolsExt\.h|nvml\.h"
         ),
-        ["src/tensor/cuda", "tests/tensor/cuda"],
+        ["src/tensor/cuda", "tests/tensor/cuda", "src/comm/nccl"],
     ),
-    ("NCCL", re.compile(r"nccl.*\.h"), ["src/comm"]),
+    ("NCCL", re.compile(r"nccl.*\.h"), ["src/comm/nccl"]),
 ]
 ENVIRONMENT_PLACES = ["src/app", "tests/app", "tests/support", "tests/kill", "tests/slurm"]
 MAX_LINES = 499

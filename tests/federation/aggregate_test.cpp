@@ -26,10 +26,6 @@ std::string reason(const std::vector<float>& client, const std::vector<float>& g
     return screen(client, global).value_or("accepted");
 }
 
-std::vector<std::uint64_t> copy(const OrderFreeSum& sum) {
-    return {sum.words().begin(), sum.words().end()};
-}
-
 TEST(Screen, AcceptsWhatMovedLessThanTheBound) {
     EXPECT_EQ(reason({}, {}), "accepted");
     EXPECT_EQ(reason({1, -2, 511.99F}, {1, 3, 0}), "accepted");
@@ -52,33 +48,33 @@ TEST(Screen, RejectsADifferenceThatRoundsToTheBound) {
 }
 
 TEST(OrderFreeSum, RoundsHalfToEven) {
-    OrderFreeSum sum(3);
+    OrderFreeSum sum(test::any_backend(), 3);
     sum.add(std::vector<float>{0x1p-53F, 0x3p-53F, -0x1p-53F}, std::vector<float>{0, 0, 0}, 1, 1);
-    EXPECT_EQ(copy(sum), (std::vector<std::uint64_t>{0, 2, 0}));
+    EXPECT_EQ(sum.host_words(), (std::vector<std::uint64_t>{0, 2, 0}));
 }
 
 TEST(OrderFreeSum, FourClientsOfWeightOneAtTheLimitDoNotOverflow) {
     ASSERT_FALSE(screen(far_client, far_global));
-    OrderFreeSum sum(2);
+    OrderFreeSum sum(test::any_backend(), 2);
     for (int k = 0; k < 4; ++k) sum.add(far_client, far_global, 1, 1);
 
     const std::uint64_t most = (std::uint64_t{1} << 63) - 1024;  // 4 (2^9 - 2^-44) 2^52
-    EXPECT_EQ(copy(sum), (std::vector<std::uint64_t>{~most + 1, most}));
+    EXPECT_EQ(sum.host_words(), (std::vector<std::uint64_t>{~most + 1, most}));
     EXPECT_EQ(sum.mean(4), (std::vector<double>{-(2048 - 0x1p-42), 2048 - 0x1p-42}));
     EXPECT_THROW(sum.add(far_client, far_global, 0x1p-10, 1), RunError);
 }
 
 TEST(OrderFreeSum, RefusesWeightsThatCouldOverflowAndLeavesTheSumAlone) {
-    OrderFreeSum sum(2);
+    OrderFreeSum sum(test::any_backend(), 2);
     for (const double weight : {-0.1, 4.1, std::nan(""), std::numeric_limits<double>::infinity()})
         EXPECT_THROW(sum.add(far_client, far_global, weight, 1), RunError) << weight;
-    EXPECT_EQ(copy(sum), (std::vector<std::uint64_t>{0, 0}));
+    EXPECT_EQ(sum.host_words(), (std::vector<std::uint64_t>{0, 0}));
     EXPECT_EQ(sum.records(), 0);
     EXPECT_NO_THROW(sum.add(far_client, far_global, 4, 1));
 }
 
 TEST(OrderFreeSum, RefusesVectorsOfAnotherLength) {
-    OrderFreeSum sum(2);
+    OrderFreeSum sum(test::any_backend(), 2);
     EXPECT_THROW(sum.add(std::vector<float>{1}, far_global, 1, 1), ShapeError);
     EXPECT_THROW(sum.add(far_client, std::vector<float>{1, 2, 3}, 1, 1), ShapeError);
 }
@@ -91,20 +87,22 @@ TEST(OrderFreeSum, HasTheSameBitsForEveryOrderAndEverySplit) {
     for (std::uint32_t k = 1; k <= clients; ++k) uploads.push_back(test::random_update(k, size));
     const auto weight = [](std::size_t k) { return static_cast<double>(k + 1) / 21; };
 
-    OrderFreeSum serial(size);
+    OrderFreeSum serial(test::any_backend(), size);
     for (std::size_t k = 0; k < clients; ++k) serial.add(uploads[k], global, weight(k), 1);
 
     std::vector<std::size_t> order(clients);
     std::iota(order.begin(), order.end(), 0);
     do {
         const std::size_t ranks = 1 + order[0];
-        std::vector<OrderFreeSum> part(ranks, OrderFreeSum(size));
+        std::vector<OrderFreeSum> part;
+        for (std::size_t rank = 0; rank < ranks; ++rank)
+            part.emplace_back(test::any_backend(), size);
         for (std::size_t i = 0; i < clients; ++i)
             part[i % ranks].add(uploads[order[i]], global, weight(order[i]), 1);
         std::vector<std::uint64_t> total(size, 0);
         for (const OrderFreeSum& mine : part)
-            std::ranges::transform(total, mine.words(), total.begin(), std::plus<>());
-        ASSERT_EQ(total, copy(serial)) << "first client " << order[0];
+            std::ranges::transform(total, mine.host_words(), total.begin(), std::plus<>());
+        ASSERT_EQ(total, serial.host_words()) << "first client " << order[0];
     } while (std::ranges::next_permutation(order).found);
 }
 
@@ -115,21 +113,47 @@ TEST(OrderFreeSum, OneClientReturnsItsOwnVectorToTheBit) {
     for (auto* vector : {&global, &client})
         for (float& value : *vector)
             if (std::abs(value) >= 1 || std::abs(value) < 0x1p-29F) value = 0;
-    OrderFreeSum sum(1000);
+    OrderFreeSum sum(test::any_backend(), 1000);
     sum.add(client, global, 1, 12);
     apply_update(global, sum.mean(12));
     EXPECT_EQ(global, client);
 }
 
+TEST(OrderFreeSum, HasTheSameBitsWhereItGoesToTheBackEndInParts) {
+    constexpr std::size_t size = (std::size_t{1} << 20) + 3;  // one part and a bit
+    std::vector<float> global(size), client(size);
+    for (std::size_t i = 0; i < size; ++i) {
+        global[i] = static_cast<float>(i % 1000) * 0x1p-3F;
+        client[i] = global[i] + static_cast<float>(i % 77) - 38;
+    }
+    OrderFreeSum sum(test::any_backend(), size);
+    sum.add(client, global, 0.5, 1);
+
+    const std::vector<std::uint64_t> words = sum.host_words();
+    const std::vector<double> mean = sum.mean(1);
+    std::size_t wrong = 0;
+    for (std::size_t i = 0; i < size; ++i) {  // every number here is exact
+        const auto want = (static_cast<std::int64_t>(i % 77) - 38) * (std::int64_t{1} << 51);
+        if (words[i] != static_cast<std::uint64_t>(want)) ++wrong;
+        if (mean[i] != (static_cast<double>(i % 77) - 38) / 2) ++wrong;
+    }
+    EXPECT_EQ(wrong, 0U);
+
+    std::vector<float> by_parts = global, at_once = global;
+    const double norm = sum.apply_mean(by_parts, 1);
+    EXPECT_EQ(norm, apply_update(at_once, mean));
+    EXPECT_TRUE(by_parts == at_once);
+}
+
 TEST(Mean, IsScaledByPlannedOverSurvivingRecords) {
-    OrderFreeSum sum(2);
+    OrderFreeSum sum(test::any_backend(), 2);
     sum.add(std::vector<float>{1, -2}, std::vector<float>{0, 0}, 0.25, 10);
     EXPECT_EQ(sum.mean(10), (std::vector<double>{0.25, -0.5}));
     EXPECT_EQ(sum.mean(40), (std::vector<double>{1, -2}));
 }
 
 TEST(Mean, OfNothingOrOfMoreThanPlannedIsAnError) {
-    OrderFreeSum sum(1);
+    OrderFreeSum sum(test::any_backend(), 1);
     EXPECT_THROW(sum.mean(5), RunError);
     sum.set_records(6);
     EXPECT_THROW(sum.mean(5), RunError);
@@ -141,6 +165,15 @@ TEST(ApplyUpdate, AddsInDoubleAndReturnsTheNorm) {
     const double norm = apply_update(x, std::vector<double>{2, 0, -1});
     EXPECT_EQ(x, (std::vector<float>{3, -2, 0x1p24F - 1}));
     EXPECT_DOUBLE_EQ(norm, std::sqrt(5.0));
+}
+
+TEST(ApplyMean, RefusesAnotherLengthAndAnEmptyRound) {
+    OrderFreeSum sum(test::any_backend(), 2);
+    std::vector<float> x = {1, 2, 3};
+    EXPECT_THROW(sum.apply_mean(x, 1), ShapeError);
+    x.pop_back();
+    EXPECT_THROW(sum.apply_mean(x, 1), RunError);
+    EXPECT_EQ(x, (std::vector<float>{1, 2}));
 }
 
 TEST(ApplyUpdate, RefusesAnotherLength) {

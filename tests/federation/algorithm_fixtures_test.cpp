@@ -12,6 +12,7 @@
 #include "fedit/federation/plan.h"
 #include "fedit/io/json.h"
 #include "fedit/io/safetensors.h"
+#include "tests/federation/random_updates.h"
 #include "tests/support/shared_data.h"
 
 namespace fedit {
@@ -47,10 +48,6 @@ std::vector<std::uint64_t> hex_words(const Json& array) {
     return values;
 }
 
-std::vector<std::uint64_t> copy(const OrderFreeSum& sum) {
-    return {sum.words().begin(), sum.words().end()};
-}
-
 std::vector<double> read_doubles(const SafetensorsFile& file, const std::string& name) {
     EXPECT_EQ(file.tensor(name).type, StoredType::f64) << name;
     const auto bytes = file.bytes(name);
@@ -67,16 +64,16 @@ TEST_P(FixedPoint, WordsSumDeltaAndNewVectorAreExact) {
     auto x = floats(c["x"]);
     const auto weights = doubles(c["weights"]);
     ASSERT_GT(weights.size(), 0U);
-    OrderFreeSum sum(x.size());
+    OrderFreeSum sum(test::any_backend(), x.size());
     for (std::size_t k = 0; k < weights.size(); ++k) {
         const auto client = floats(c["xk"][k]);
         ASSERT_FALSE(screen(client, x)) << *screen(client, x);
-        OrderFreeSum alone(x.size());
+        OrderFreeSum alone(test::any_backend(), x.size());
         alone.add(client, x, weights[k], 1);
-        EXPECT_EQ(copy(alone), hex_words(c["words"][k])) << "client " << k;
+        EXPECT_EQ(alone.host_words(), hex_words(c["words"][k])) << "client " << k;
         sum.add(client, x, weights[k], 1);
     }
-    EXPECT_EQ(copy(sum), hex_words(c["sum"]));
+    EXPECT_EQ(sum.host_words(), hex_words(c["sum"]));
     const auto delta = sum.mean(static_cast<std::int64_t>(weights.size()));
     EXPECT_EQ(delta, doubles(c["delta"]));
     apply_update(x, delta);
@@ -94,10 +91,10 @@ TEST(FixedPointSurvivors, AreScaledOnceByPlannedOverSurvivingRecords) {
     auto x = floats(c["x"]);
     const auto weights = doubles(c["weights"]);
     const auto records = integers(c["records"]);
-    OrderFreeSum sum(x.size());
+    OrderFreeSum sum(test::any_backend(), x.size());
     for (const std::int64_t k : integers(c["kept"]))
         sum.add(floats(c["xk"][k]), x, weights[k], records[k]);
-    EXPECT_EQ(copy(sum), hex_words(c["sum_survivors"]));
+    EXPECT_EQ(sum.host_words(), hex_words(c["sum_survivors"]));
     EXPECT_EQ(sum.records(), c["surviving_records"].as_int());
     const auto delta = sum.mean(c["planned_records"].as_int());
     EXPECT_EQ(delta, doubles(c["delta_survivors"]));
@@ -129,7 +126,7 @@ struct Uploads {
                                const std::vector<std::int64_t>& lost) const {
         std::int64_t total = 0;
         for (const std::int64_t k : planned) total += records[k];
-        OrderFreeSum sum(x.size());
+        OrderFreeSum sum(test::any_backend(), x.size());
         for (const std::int64_t k : planned) {
             if (std::ranges::find(lost, k) != lost.end()) continue;
             const auto client =

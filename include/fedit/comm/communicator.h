@@ -97,7 +97,8 @@ public:
     /// is to end the run by MpiSession::abort. 0 (the default): never. Holds for all communicators
     /// of the session; not collective, but every rank should be told.
     void set_hang_timeout(std::chrono::seconds limit);
-    void phase(std::string_view name) const;  ///< for that message; not collective
+    std::chrono::seconds hang_timeout() const;  ///< not collective
+    void phase(std::string_view name) const;    ///< for that message; not collective
 
 private:
     friend class SharedMemory;

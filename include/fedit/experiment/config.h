@@ -58,6 +58,7 @@ struct Config {
     std::string device = "auto", dtype = "auto";
     std::int64_t threads = 0;
     std::string recompute = "none";
+    std::string reduce = "auto";
     // the run
     std::string output;
     std::int64_t seed = 0;

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "fedit/comm/device_sum.h"
 #include "fedit/experiment/checkpoint.h"
 #include "fedit/experiment/client_store.h"
 #include "fedit/experiment/experiment.h"
@@ -36,6 +37,9 @@ private:
     Clock::time_point next_ = start_;
 };
 
+/// What --reduce asks for.
+SumChoice sum_choice(const Config& config);
+
 /// The log rows of a finished round, the same on every rank.
 struct RoundResult {
     RoundRow row;
@@ -45,9 +49,9 @@ struct RoundResult {
 /// Runs rounds. All ranks hold one and call it together.
 class RoundRunner {
 public:
-    /// All must outlive the runner.
+    /// Collective. All must outlive the runner.
     RoundRunner(const Context& context, const Config& config, const FederatedData& data,
-                const Layout& layout, LocalTrainer& trainer, StopWatch& watch,
+                const Layout& layout, LocalTrainer& trainer, Backend& backend, StopWatch& watch,
                 const RunFolder& folder);
 
     /// Trains the plan's clients from `x` and moves `x`. Nothing if a stop left clients unfinished:
@@ -74,6 +78,8 @@ private:
     const FederatedData& data_;
     const Layout& layout_;
     LocalTrainer& trainer_;
+    Backend& backend_;
+    DeviceSum rank_sum_;
     StopWatch& watch_;
     const RunFolder& folder_;
     LocalConfig local_config_;

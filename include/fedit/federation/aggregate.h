@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "fedit/tensor/backend.h"
+
 namespace fedit {
 
 /// Updates with a coordinate this far from the global vector are rejected.
@@ -20,28 +22,41 @@ inline constexpr double weight_bound = 4;
 std::optional<std::string> screen(std::span<const float> client, std::span<const float> global);
 
 /// q = llrint((x_k - x) w_k 2^52) modulo 2^64, summed as 64-bit integers: no order, of clients,
-/// threads or ranks, can change a bit. Difference and product are rounded once each, in double.
+/// threads or ranks, can change a bit. Difference and product are rounded once each, in double. The
+/// words lie in a back end's memory, and the back end adds to them.
 class OrderFreeSum {
 public:
-    explicit OrderFreeSum(std::size_t size) : words_(size, 0) {}
+    /// `size` words, all 0. `backend` must outlive the sum.
+    OrderFreeSum(Backend& backend, std::size_t size);
 
-    /// Adds one screened update. Throws ShapeError if a length differs from this sum's, RunError if
-    /// the weight is not in [0, 4] or the weights added here exceed 4.
+    /// Adds one screened update; both vectors are the host's. Throws ShapeError if a length differs
+    /// from this sum's, RunError if the weight is not in [0, 4] or the weights added here exceed 4.
     void add(std::span<const float> client, std::span<const float> global, double weight,
              std::int64_t records);
 
-    /// For a sum over ranks, a mask, or a part taken from a file; adding words is modulo 2^64.
-    std::span<std::uint64_t> words() { return words_; }
-    std::span<const std::uint64_t> words() const { return words_; }
+    /// The words in back-end memory, for a sum over ranks; adding words is modulo 2^64.
+    std::span<std::uint64_t> words();
+    std::vector<std::uint64_t> host_words() const;                  ///< a copy of them
     std::int64_t records() const { return records_; }               ///< of the summed updates
     void set_records(std::int64_t records) { records_ = records; }  ///< after a sum over ranks
 
     /// The mean update in double: signed sum 2^-52, times planned / surviving records if they
     /// differ. Throws RunError if nothing survived, or more than was planned.
     std::vector<double> mean(std::int64_t planned_records) const;
+    /// apply_update(x, mean(planned_records)), without the whole mean in memory.
+    double apply_mean(std::span<float> x, std::int64_t planned_records) const;
+
+    /// Bytes of back-end memory that a sum of `size` words takes.
+    static std::size_t device_bytes(std::size_t size);
 
 private:
-    std::vector<std::uint64_t> words_;
+    template <class Visit>
+    void for_each_mean(std::int64_t planned_records, Visit visit) const;
+    void download(std::span<std::uint64_t> to, std::size_t first) const;
+
+    Backend& backend_;
+    std::size_t size_;
+    DeviceBuffer words_, client_, global_;  // the last two hold a part of a vector at a time
     std::int64_t records_ = 0;
     double weight_ = 0;
 };

@@ -242,6 +242,14 @@ public:
     virtual void fill(std::span<float> x, float value) = 0;
     /// Sum of squares in double, in fixed blocks of 4096, whatever the number of threads.
     virtual double squared_norm(std::span<const float> x) = 0;
+
+    // ---- the federation's sum
+    /// words[i] += llrint((x[i] - x0[i]) * weight * 2^52) modulo 2^64: a client's update in fixed
+    /// point. Difference and product are rounded once each, in double, the last step to nearest,
+    /// ties to even: the same integers on every back end. All three lie in back-end memory; |x -
+    /// x0| < 2^9 and 0 <= weight <= 4 were checked before.
+    virtual void accumulate_fixed(std::span<std::uint64_t> words, std::span<const float> x,
+                                  std::span<const float> x0, double weight) = 0;
 };
 
 /// The CPU back end: oneDNN products, Highway SIMD, OpenMP. `threads` >= 1.

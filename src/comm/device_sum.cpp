@@ -1,0 +1,106 @@
+// comm/device_sum.cpp: what the ranks tell each other before they sum, and the way through host
+// memory.
+#include "fedit/comm/device_sum.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "comm/chunk.h"
+#include "comm/nccl_link.h"
+#include "comm/sum_way.h"
+
+namespace fedit {
+
+namespace {
+
+/// A number that the ranks of one node have in common: the lowest rank among them.
+std::int64_t node_number(const Communicator& comm) {
+    std::int64_t lowest = comm.rank();
+    comm.node().broadcast(std::as_writable_bytes(std::span(&lowest, 1)), 0);
+    return lowest;
+}
+
+std::vector<RankDevice> tell_devices(const Communicator& comm, const Backend& backend) {
+    const NcclVersions versions = NcclLink::versions();
+    ByteWriter mine;
+    mine.put(node_number(comm)).put(backend.info().device_id);
+    mine.put(versions.built).put(versions.loaded);
+    std::vector<RankDevice> ranks;
+    for (const Bytes& told : comm.all_gather(mine.take())) {
+        ByteReader reader(told);
+        RankDevice& rank = ranks.emplace_back();
+        rank.node = reader.get<std::int64_t>();
+        rank.device_id = reader.get_text();
+        rank.nccl_built = reader.get<int>();
+        rank.nccl_loaded = reader.get<int>();
+    }
+    return ranks;
+}
+
+}  // namespace
+
+struct DeviceSum::Impl {
+    Impl(const Communicator& ranks, Backend& device) : comm(ranks), backend(device) {}
+
+    void connect();
+    void sum_by_mpi(std::span<std::uint64_t> words) const;
+
+    const Communicator& comm;
+    Backend& backend;
+    SumWay way;
+    std::unique_ptr<NcclLink> link;  ///< where NCCL was chosen
+};
+
+void DeviceSum::Impl::connect() {
+    Bytes id;
+    comm.together("begin to connect the GPUs", [&] {
+        if (comm.rank() == 0) id = NcclLink::make_id();
+    });
+    comm.broadcast(id, 0);
+    comm.together("connect the GPUs", [&] {
+        link = std::make_unique<NcclLink>(id, comm.rank(), comm.size(), comm.hang_timeout());
+    });
+}
+
+void DeviceSum::Impl::sum_by_mpi(std::span<std::uint64_t> words) const {
+    if (backend.info().host_memory) return comm.sum(words);
+    std::vector<std::uint64_t> part;
+    for_each_chunk(words, [&](std::span<std::uint64_t> chunk) {
+        part.resize(chunk.size());
+        backend.download(std::as_writable_bytes(std::span(part)), chunk.data());
+        comm.sum(std::span(part));
+        backend.upload(chunk.data(), std::as_bytes(std::span(part)));
+    });
+}
+
+DeviceSum::DeviceSum(const Communicator& comm, Backend& backend, SumChoice choice)
+    : impl_(std::make_unique<Impl>(comm, backend)) {
+    impl_->way = choose_sum_way(choice, tell_devices(comm, backend));
+    if (impl_->way.nccl) impl_->connect();
+}
+
+DeviceSum::~DeviceSum() = default;
+DeviceSum::DeviceSum(DeviceSum&&) noexcept = default;
+DeviceSum& DeviceSum::operator=(DeviceSum&&) noexcept = default;
+
+void DeviceSum::sum(std::span<std::uint64_t> words) const {
+    if (impl_->comm.size() == 1) return;
+    if (!impl_->link) return impl_->sum_by_mpi(words);
+    impl_->comm.barrier();  // names who is missing, which NCCL cannot
+    impl_->link->sum(words);
+}
+
+const std::string& DeviceSum::way() const {
+    return impl_->way.text;
+}
+
+std::string nccl_library() {
+    const NcclVersions versions = NcclLink::versions();
+    if (versions.built == 0) return "not in this build";
+    if (versions.loaded < versions.built)
+        return nccl_version_text(versions.loaded) + ", too old: this program was built with " +
+               nccl_version_text(versions.built);
+    return nccl_version_text(versions.loaded);
+}
+
+}  // namespace fedit

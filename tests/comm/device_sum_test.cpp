@@ -1,0 +1,67 @@
+// tests/comm/device_sum_test.cpp: words in back-end memory, summed over any number of ranks.
+#include "fedit/comm/device_sum.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <vector>
+
+#include "comm/chunk.h"
+#include "tests/support/mpi_test_main.h"
+
+namespace fedit {
+namespace {
+
+using Words = std::vector<std::uint64_t>;
+
+constexpr std::size_t chunk_words = chunk_bytes / sizeof(std::uint64_t);
+
+Words sum_in_backend(const DeviceSum& sum, Backend& backend, Words words) {
+    const DeviceBuffer buffer(backend, words.size() * sizeof(std::uint64_t));
+    backend.upload(buffer.data(), std::as_bytes(std::span(words)));
+    sum.sum({reinterpret_cast<std::uint64_t*>(buffer.data()), words.size()});
+    backend.download(std::as_writable_bytes(std::span(words)), buffer.data());
+    return words;
+}
+
+TEST(DeviceSum, SumsModuloTwoToThe64) {
+    const Communicator& comm = test::world();
+    const auto backend = make_cpu_backend(1);
+    const auto ranks = static_cast<std::uint64_t>(comm.size());
+    constexpr std::uint64_t top = std::uint64_t{1} << 63;
+    constexpr std::uint64_t all_ones = std::numeric_limits<std::uint64_t>::max();
+
+    const Words got = sum_in_backend(DeviceSum(comm, *backend), *backend,
+                                     {top, all_ones, static_cast<std::uint64_t>(comm.rank())});
+
+    EXPECT_EQ(got, (Words{ranks % 2 == 0 ? 0 : top, 0 - ranks, ranks * (ranks - 1) / 2}));
+}
+
+TEST(DeviceSum, SumsVectorsAroundTheSizeOfAChunk) {
+    const Communicator& comm = test::world();
+    const auto backend = make_cpu_backend(1);
+    const DeviceSum sum(comm, *backend);
+    const auto ranks = static_cast<std::uint64_t>(comm.size());
+    for (const std::size_t size : {std::size_t{0}, std::size_t{1}, chunk_words + 1}) {
+        Words words(size);
+        for (std::size_t i = 0; i < size; ++i)
+            words[i] = i + static_cast<std::uint64_t>(comm.rank());
+        const Words got = sum_in_backend(sum, *backend, words);
+        std::size_t wrong = 0;
+        for (std::size_t i = 0; i < size; ++i) {
+            if (got[i] != ranks * i + ranks * (ranks - 1) / 2) ++wrong;
+        }
+        EXPECT_EQ(wrong, 0U) << "of " << size << " words";
+    }
+}
+
+TEST(DeviceSum, TellsItsWay) {
+    const auto backend = make_cpu_backend(1);
+    EXPECT_EQ(DeviceSum(test::world(), *backend).way(),
+              "MPI through host memory (not all ranks have a GPU)");
+    EXPECT_EQ(DeviceSum(test::world(), *backend, SumChoice::mpi).way(),
+              "MPI through host memory (as was asked for)");
+}
+
+}  // namespace
+}  // namespace fedit
