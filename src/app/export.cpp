@@ -53,6 +53,7 @@ void export_adapter(const Context& context, const Config& config, const fs::path
                           .remedy = "use it as it lies; --merge makes a whole model of it"});
     }
     const Checkpoint checkpoint = Checkpoint::read(path);
+    require_averaged(checkpoint, path);
     if (is_dense(checkpoint.layout)) {
         throw InputError({.what = "the checkpoint holds weights of the base, and no adapter",
                           .where = fmt::format("--adapter {}", path.string()),

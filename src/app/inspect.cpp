@@ -53,12 +53,13 @@ void add_last_evaluation(Sheet& sheet, const RunLog& log) {
     std::vector<std::vector<Cell>> rows;
     for (const EvaluationRow& row : log.evaluation) {
         if (row.round != last) continue;
-        rows.push_back({row.round, row.category, row.loss, row.perplexity, row.token_accuracy,
-                        row.labelled_tokens, row.records, row.records_without_label});
+        rows.push_back({row.round, row.client, row.category, row.loss, row.perplexity,
+                        row.token_accuracy, row.labelled_tokens, row.records,
+                        row.records_without_label});
     }
     sheet.table("last_evaluation",
-                {"round", "category", "loss", "perplexity", "token_accuracy", "labelled_tokens",
-                 "records", "records_without_label"},
+                {"round", "client", "category", "loss", "perplexity", "token_accuracy",
+                 "labelled_tokens", "records", "records_without_label"},
                 std::move(rows));
 }
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "fedit/core/error.h"
-#include "fedit/experiment/checkpoint.h"
+#include "fedit/experiment/config.h"
 #include "fedit/model/dense.h"
 
 namespace fedit {
@@ -23,6 +23,16 @@ bool fits(const Checkpoint& checkpoint, const ModelConfig& model) {
 
 }  // namespace
 
+void require_averaged(const Checkpoint& checkpoint, const std::filesystem::path& path) {
+    Config run;
+    apply_ini(run, Command::train, checkpoint.log.facts.configuration, path.string());
+    if (run.mode != "local") return;
+    throw InputError({.what = "the run was local: each client has an adapter of its own, and the "
+                              "checkpoint holds none of them",
+                      .where = path.string(),
+                      .remedy = "name a client's folder, for example RUN/adapter/client_000000"});
+}
+
 PeftAdapter read_adapter(const std::filesystem::path& path, const ModelConfig& model) {
     if (!std::filesystem::exists(path)) {
         throw InputError({.what = "there is no adapter",
@@ -33,6 +43,7 @@ PeftAdapter read_adapter(const std::filesystem::path& path, const ModelConfig& m
     }
     if (std::filesystem::is_directory(path)) return read_peft(path, model);
     Checkpoint checkpoint = Checkpoint::read(path);
+    require_averaged(checkpoint, path);
     if (!fits(checkpoint, model)) {
         throw InputError({.what = "the checkpoint belongs to a model of another shape",
                           .where = path.string(),

@@ -190,6 +190,17 @@ std::optional<fs::path> newest_checkpoint(const RunFolder& folder, std::vector<f
     return std::nullopt;
 }
 
+void forget_clients(const RunFolder& folder, std::int64_t rounds_done) {
+    std::int64_t first_needed = rounds_done;
+    if (folder.committed_clients == CommittedClients::kept) {
+        const std::vector<std::int64_t> kept = rounds_in(folder.checkpoints());
+        first_needed = (kept.empty() ? rounds_done : kept.front()) - 1;
+    }
+    for (const std::int64_t round : rounds_in(folder.state())) {
+        if (round < first_needed) fs::remove_all(folder.clients(round));
+    }
+}
+
 void cut_after(const RunFolder& folder, std::int64_t rounds_done) {
     for (const std::int64_t round : rounds_in(folder.checkpoints())) {
         if (round > rounds_done) fs::remove(folder.checkpoint(round));
@@ -197,9 +208,7 @@ void cut_after(const RunFolder& folder, std::int64_t rounds_done) {
     for (const std::int64_t round : rounds_in(folder.results())) {
         if (round > rounds_done) fs::remove_all(folder.result_of(round));
     }
-    for (const std::int64_t round : rounds_in(folder.state())) {
-        if (round < rounds_done) fs::remove_all(folder.clients(round));
-    }
+    forget_clients(folder, rounds_done);
 }
 
 void prune(const RunFolder& folder, std::int64_t keep) {

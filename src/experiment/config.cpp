@@ -155,11 +155,13 @@ void check_training(const Config& config, std::vector<Fault>& faults) {
              .where = fmt::format("--tune {}, --init-adapter {}", config.tune, config.init_adapter),
              .remedy = "leave out one of the two"});
     }
-    if (config.tune != "lora" && config.log_aggregation_error > 0) {
-        faults.push_back({.what = "only averaged factors have an aggregation error",
-                          .where = fmt::format("--tune {}, --log-aggregation-error {}", config.tune,
-                                               config.log_aggregation_error),
-                          .remedy = "leave out --log-aggregation-error"});
+    const bool factors_averaged = config.tune == "lora" && config.mode != "local";
+    if (!factors_averaged && config.log_aggregation_error > 0) {
+        faults.push_back(
+            {.what = "only averaged factors have an aggregation error",
+             .where = fmt::format("--tune {}, --mode {}, --log-aggregation-error {}", config.tune,
+                                  config.mode, config.log_aggregation_error),
+             .remedy = "leave out --log-aggregation-error"});
     }
     const bool divided = config.num_clients > 1 ||
                          (config.partition != "auto" && config.partition != "iid") ||
@@ -170,6 +172,11 @@ void check_training(const Config& config, std::vector<Fault>& faults) {
              .where = fmt::format("--num-clients {}, --partition {}, --client-fraction {}",
                                   config.num_clients, config.partition, config.client_fraction),
              .remedy = "leave these options out, or use --mode federated"});
+    }
+    if (config.mode == "local" && config.client_fraction < 1) {
+        faults.push_back({.what = "in local training every client trains in every round",
+                          .where = fmt::format("--client-fraction {}", config.client_fraction),
+                          .remedy = "leave it out, or use --mode federated"});
     }
 }
 

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <string_view>
 #include <vector>
@@ -104,6 +105,20 @@ void keep_later_lives(const RunFolder& folder, RunLog& log) {
     }
 }
 
+/// For --mode local, what the clients hold; else null.
+std::unique_ptr<LocalClients> make_local_clients(const Context& context, Setup& setup,
+                                                 const RunFolder& folder) {
+    if (setup.config().mode != "local") return nullptr;
+    const FederatedData& data = setup.data();
+    std::vector<int> clients;
+    for (int k = 0; k < data.num_clients(); ++k) {
+        if (data.trainable[static_cast<std::size_t>(k)] > 0) clients.push_back(k);
+    }
+    const Checkpoint& state = setup.state();
+    return std::make_unique<LocalClients>(context.files, folder, state.log.facts.identity_hash,
+                                          std::move(clients), state.x);
+}
+
 /// Rounds of one run. All ranks hold one; rank 0 writes.
 class Experiment {
 public:
@@ -114,11 +129,12 @@ public:
           config_(setup.config()),
           folder_(folder),
           watch_(watch),
+          local_clients_(make_local_clients(context, setup, folder)),
           runner_(context, config_, setup.data(), setup.state().layout, setup.trainer(),
-                  setup.backend(), watch, folder),
+                  setup.backend(), watch, folder, local_clients_.get()),
           writer_(context.files, folder,
                   {config_.checkpoint_every, config_.keep_last,
-                   fs::absolute(config_.model).lexically_normal().string()},
+                   fs::absolute(config_.model).lexically_normal().string(), local_clients_.get()},
                   context.log) {}
 
     ExitCode run();
@@ -128,6 +144,8 @@ private:
     void begin_life();
     void end_life(const std::string& reason);
     void evaluate_state(std::int64_t round, RoundRow& row);
+    double evaluate_one(std::int64_t round, int client, std::span<const float> x);
+    double evaluate_clients(std::int64_t round);
     bool run_round();
     void finish_round(RoundResult result, double seconds_before_writing);
     bool finished() const { return setup_.state().rounds_done >= config_.rounds; }
@@ -138,6 +156,7 @@ private:
     const Config& config_;
     const RunFolder& folder_;
     StopWatch& watch_;
+    std::unique_ptr<LocalClients> local_clients_;  ///< null: clients are averaged
     RoundRunner runner_;
     RunWriter writer_;
     double last_write_seconds_ = 0;
@@ -188,12 +207,32 @@ void Experiment::evaluate_state(std::int64_t round, RoundRow& row) {
     const EncodedRecords& records = setup_.data().evaluation;
     if (records.size() == 0 || config_.eval_every == 0) return;
     const auto start = Clock::now();
+    const bool each = local_clients_ != nullptr && round >= 0;
+    row.eval_loss = each ? evaluate_clients(round) : evaluate_one(round, -1, setup_.state().x);
+    row.seconds_evaluate = seconds_since(start);
+}
+
+double Experiment::evaluate_clients(std::int64_t round) {
+    double sum = 0;
+    for (const int client : local_clients_->clients()) {
+        std::vector<float> x(static_cast<std::size_t>(setup_.state().layout.size));
+        comm_.together("read a client's file", [&] {
+            if (is_root()) x = local_clients_->after(round + 1, client);
+        });
+        comm_.broadcast(std::as_writable_bytes(std::span(x)), 0);
+        sum += evaluate_one(round, client, x);
+    }
+    return sum / static_cast<double>(local_clients_->clients().size());
+}
+
+double Experiment::evaluate_one(std::int64_t round, int client, std::span<const float> x) {
     const Evaluation evaluation =
-        evaluate(comm_, setup_.decoder(), setup_.backend(), records, setup_.state().x,
+        evaluate(comm_, setup_.decoder(), setup_.backend(), setup_.data().evaluation, x,
                  static_cast<int>(config_.eval_batch_size));
     const auto log = [&](const CategoryScore& score) {
         setup_.state().log.evaluation.push_back(
             {.round = round,
+             .client = client,
              .category = score.category,
              .loss = score.loss(),
              .perplexity = score.perplexity(),
@@ -204,8 +243,7 @@ void Experiment::evaluate_state(std::int64_t round, RoundRow& row) {
     };
     log(evaluation.all);
     for (const CategoryScore& score : evaluation.categories) log(score);
-    row.eval_loss = evaluation.all.loss();
-    row.seconds_evaluate = seconds_since(start);
+    return evaluation.all.loss();
 }
 
 bool Experiment::run_round() {
@@ -281,7 +319,9 @@ ExitCode Experiment::run() {
 
 ExitCode run_training(const Context& context, Config config) {
     const Communicator& comm = context.comm;
-    const RunFolder folder{fs::path(config.output), config.tune == "lora" ? "adapter" : "model"};
+    const RunFolder folder{
+        fs::path(config.output), config.tune == "lora" ? "adapter" : "model",
+        config.mode == "local" ? CommittedClients::kept : CommittedClients::forgotten};
     std::unique_ptr<RunLock> lock;
     comm.together("open the output folder", [&] {
         if (comm.rank() != 0 || config.dry_run) return;

@@ -104,9 +104,10 @@ void add_input(Table& table) {
 void add_federation(Table& table) {
     table.begin(OptionGroup::federation);
     table.text("mode", &Config::mode, identity, train, "NAME",
-               "federated: clients train by themselves and are averaged each round. centralized: "
-               "one client has all records, to compare with.",
-               {"federated", "centralized"});
+               "federated: clients train by themselves and are averaged each round. To compare "
+               "with: centralized: one client has all records. local: each client goes on with "
+               "what it has, nothing is averaged, and each keeps a result of its own.",
+               {"federated", "centralized", "local"});
     table.number("num-clients", &Config::num_clients, identity, train, "N", 0, 1e6,
                  "Simulated clients; 0: as many as --data has client files, else 10. Any number "
                  "of ranks shares them out; who computes a client changes no bit of the result.");

@@ -8,6 +8,7 @@
 
 #include "fedit/core/error.h"
 #include "fedit/core/progress.h"
+#include "fedit/experiment/local_clients.h"
 #include "fedit/federation/plan.h"
 #include "fedit/tensor/machine_rate.h"
 
@@ -37,7 +38,8 @@ std::string reason_text(StopReason reason) {
 
 /// The command that gives the last evaluation again.
 std::string evaluate_command(const Config& config, const RunFolder& folder) {
-    const std::string result = folder.result_link().string();
+    std::string result = folder.result_link().string();
+    if (config.mode == "local") result += "/" + client_name(0);
     const std::string model =
         folder.result == "adapter" ? config.model + " --adapter " + result : result;
     std::string command =
@@ -187,13 +189,16 @@ void report_end(const Log& log, Setup& setup, const RunFolder& folder, ExitCode 
     std::string reached;
     const auto is_all = [](const EvaluationRow& row) { return row.category == "all"; };
     const auto first = std::find_if(scores.begin(), scores.end(), is_all);
-    const auto last = std::find_if(scores.rbegin(), scores.rend(), is_all);
-    if (first != scores.end())
-        reached = fmt::format(", evaluation loss {:.4f} -> {:.4f} nats", first->loss, last->loss);
+    if (first != scores.end() && !state.log.rounds.empty()) {
+        reached = fmt::format(", evaluation loss {:.4f} -> {} nats{}", first->loss,
+                              loss_text(state.log.rounds.back().eval_loss),
+                              config.mode == "local" ? ", mean of the clients" : "");
+    }
     log.info(fmt::format("done: {} rounds{}, {} in this start", state.rounds_done, reached,
                          format_duration(seconds)));
-    log.info(fmt::format("  {:<11} {}  ({} folder)", folder.result, folder.result_link().string(),
-                         folder.result == "adapter" ? "PEFT" : "Hugging Face"));
+    log.info(fmt::format("  {:<11} {}  ({} folder{})", folder.result, folder.result_link().string(),
+                         folder.result == "adapter" ? "PEFT" : "Hugging Face",
+                         config.mode == "local" ? " of each client" : ""));
     log.info(fmt::format("  log         {}", folder.log().string()));
     log.info(fmt::format("  checkpoint  {}", folder.checkpoint(state.rounds_done).string()));
     log.info("next: " + evaluate_command(config, folder));

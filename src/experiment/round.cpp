@@ -39,6 +39,14 @@ double norm_of_difference(std::span<const float> a, std::span<const float> b) {
     return std::sqrt(sum);
 }
 
+/// What a client of local training leaves that learned nothing in a round.
+TrainOutcome untrained(const std::vector<float>& start) {
+    TrainOutcome outcome;
+    outcome.finished = true;
+    outcome.state.x = start;
+    return outcome;
+}
+
 }  // namespace
 
 StopWatch::StopWatch(StopToken token, double max_minutes, std::filesystem::path stop_file)
@@ -77,7 +85,8 @@ struct RoundRunner::Local {
 
 RoundRunner::RoundRunner(const Context& context, const Config& config, const FederatedData& data,
                          const Layout& layout, LocalTrainer& trainer, Backend& backend,
-                         StopWatch& watch, const RunFolder& folder)
+                         StopWatch& watch, const RunFolder& folder,
+                         const LocalClients* local_clients)
     : context_(context),
       config_(config),
       data_(data),
@@ -87,6 +96,7 @@ RoundRunner::RoundRunner(const Context& context, const Config& config, const Fed
       rank_sum_(context.comm, backend, sum_choice(config)),
       watch_(watch),
       folder_(folder),
+      local_clients_(local_clients),
       local_config_(local_config(config)),
       progress_(context.log.out(),
                 context.comm.rank() == 0 ? context.progress : ProgressStyle::none) {
@@ -128,12 +138,12 @@ std::vector<std::size_t> RoundRunner::my_clients(const RoundPlan& plan,
 }
 
 TrainOutcome RoundRunner::train_client(const RoundPlan& plan, int client,
-                                       const std::vector<float>& x, const ClientStore& store,
+                                       const std::vector<float>& start, const ClientStore& store,
                                        const Local& local) {
     std::optional<TrainOutcome> stored = store.load(client);
     if (stored && stored->finished) return std::move(*stored);
 
-    const auto start = Clock::now();
+    const auto begin = Clock::now();
     const double seconds_before = stored ? stored->state.stats.seconds : 0;
     const std::int64_t tokens_before = stored ? stored->state.stats.tokens : 0;
     const double planned = planned_tokens(client);
@@ -146,7 +156,7 @@ TrainOutcome RoundRunner::train_client(const RoundPlan& plan, int client,
                               .client = client,
                               .loss = stats.loss_last};
         sample.tokens_per_second =
-            static_cast<double>(stats.tokens - tokens_before) / seconds_since(start);
+            static_cast<double>(stats.tokens - tokens_before) / seconds_since(begin);
         const double this_round =
             std::max(planned - static_cast<double>(stats.tokens), 0.0) + local.tokens_left;
         const double whole_round = planned * static_cast<double>(local.clients);
@@ -155,16 +165,17 @@ TrainOutcome RoundRunner::train_client(const RoundPlan& plan, int client,
             sample.tokens_per_second;
         progress_.show(sample);
     };
-    const TrainJob job{.client = client, .round = plan.round, .start = x, .optimizer = {}};
+    const TrainJob job{.client = client, .round = plan.round, .start = start, .optimizer = {}};
     TrainOutcome outcome = trainer_.train(job, data_.client(client),
                                           stored ? &stored->state : nullptr, watch_.token(), show);
-    outcome.state.stats.seconds = seconds_before + seconds_since(start);
+    outcome.state.stats.seconds = seconds_before + seconds_since(begin);
     return outcome;
 }
 
-void RoundRunner::contribute(const PlannedClient& who, const std::vector<float>& x,
-                             const TrainOutcome& outcome, Local& local) {
+void RoundRunner::contribute(const PlannedClient& who, const std::vector<float>& start,
+                             TrainOutcome& outcome, Local& local) {
     const TrainStats& stats = outcome.state.stats;
+    if (stats.steps == 0) return reject(who, "it goes on with what it had", local);
     ClientRow row{.client = who.client,
                   .rank = context_.comm.rank(),
                   .records = who.records,
@@ -176,14 +187,17 @@ void RoundRunner::contribute(const PlannedClient& who, const std::vector<float>&
     row.loss_last = stats.loss_last;
     row.loss_mean =
         stats.steps > 0 ? stats.loss_sum / static_cast<double>(stats.steps) : not_computed;
-    row.update_norm = norm_of_difference(outcome.state.x, x);
+    row.update_norm = norm_of_difference(outcome.state.x, start);
     row.seconds = stats.seconds;
-    if (const std::optional<std::string> reason = screen(outcome.state.x, x)) {
+    if (const std::optional<std::string> reason = screen(outcome.state.x, start)) {
         reject(who, *reason, local);
+        if (local_clients_ != nullptr) outcome = untrained(start);
         return;
     }
-    local.sum.add(outcome.state.x, x, who.weight, who.records);
-    if (local.keep_summed) local.summed.push_back({who.client, who.weight, outcome.state.x});
+    if (local_clients_ == nullptr) {
+        local.sum.add(outcome.state.x, start, who.weight, who.records);
+        if (local.keep_summed) local.summed.push_back({who.client, who.weight, outcome.state.x});
+    }
     local.rows.push_back(row);
 }
 
@@ -214,19 +228,26 @@ void RoundRunner::train_mine(const RoundPlan& plan, const std::vector<float>& x,
             watch_.poll();
             const PlannedClient& who = plan.clients[i];
             local.tokens_left -= planned_tokens(who.client);
+            std::vector<float> own;
+            if (local_clients_ != nullptr) own = local_clients_->after(plan.round, who.client);
+            const std::vector<float>& begin = local_clients_ != nullptr ? own : x;
             TrainOutcome outcome;
             try {
-                outcome = train_client(plan, who.client, x, store, local);
+                outcome = train_client(plan, who.client, begin, store, local);
             } catch (const DivergedError& error) {
-                reject(who, error.what(), local);
-                continue;
+                if (local_clients_ == nullptr) {
+                    reject(who, error.what(), local);
+                    continue;
+                }
+                context_.log.rank_warning(error.what());
+                outcome = untrained(begin);
             }
             if (!outcome.finished) {
                 local.stopped = true;
                 store.save(who.client, outcome);
                 break;
             }
-            contribute(who, x, outcome, local);
+            contribute(who, begin, outcome, local);
             ++local.done;
             local.unsaved_seconds += outcome.state.stats.seconds;
             local.unsaved.emplace_back(who.client, std::move(outcome));
@@ -246,7 +267,9 @@ void RoundRunner::train_mine(const RoundPlan& plan, const std::vector<float>& x,
     });
     local.wait_seconds = seconds_since(start) - local.train_seconds;
     local.stopped = context_.comm.max(local.stopped ? 1 : 0) != 0;
-    if (local.stopped) context_.comm.together("save finished clients", save_finished);
+    // In local training a client's file is what its next round begins with.
+    if (local.stopped || local_clients_ != nullptr)
+        context_.comm.together("save finished clients", save_finished);
 }
 
 RoundResult RoundRunner::aggregate(const RoundPlan& plan, std::vector<float>& x, Local& local) {
@@ -256,22 +279,32 @@ RoundResult RoundRunner::aggregate(const RoundPlan& plan, std::vector<float>& x,
     rank_sum_.sum(local.sum.words());
     local.sum.set_records(comm.sum(local.sum.records()));
 
-    RoundResult result;
-    RoundRow& row = result.row;
-    row.round = plan.round;
-    row.update_norm = local.sum.apply_mean(x, plan.records);
+    const double update_norm = local.sum.apply_mean(x, plan.records);
     if (!comm.equal(short_hash(sha256(std::as_bytes(std::span(x)))))) {
         throw RunError(
             {.what = "the ranks hold different adapters after the server step",
              .where = fmt::format("round {}", plan.round + 1),
              .remedy = "a rank's memory or library differs: compare `fedit doctor` on all nodes"});
     }
+    RoundResult result = gather_rows(plan, local);
+    RoundRow& row = result.row;
+    row.update_norm = update_norm;
     if (local.keep_summed) {
         const AggregationLoss loss = aggregation_loss(comm, layout_, x, local.summed);
         row.aggregation_error = loss.error;
         row.aggregation_error_relative = loss.relative;
     }
-    for (const Bytes& part : comm.all_gather(std::as_bytes(std::span(std::as_const(local.rows))))) {
+    row.bytes_up = row.bytes_down = row.clients * layout_.size * std::int64_t{sizeof(float)};
+    row.seconds_aggregate = seconds_since(start);
+    return result;
+}
+
+RoundResult RoundRunner::gather_rows(const RoundPlan& plan, const Local& local) const {
+    const Communicator& comm = context_.comm;
+    RoundResult result;
+    RoundRow& row = result.row;
+    row.round = plan.round;
+    for (const Bytes& part : comm.all_gather(std::as_bytes(std::span(local.rows)))) {
         const std::size_t count = part.size() / sizeof(ClientRow);
         std::vector<ClientRow> rows(count);
         std::copy(part.begin(), part.end(), reinterpret_cast<std::byte*>(rows.data()));
@@ -294,24 +327,31 @@ RoundResult RoundRunner::aggregate(const RoundPlan& plan, std::vector<float>& x,
         row.steps += client.steps;
         row.skipped_batches += client.skipped_batches;
     }
+    if (row.rejected == row.clients) {
+        throw RunError({.what = "no client learned anything this round",
+                        .where = fmt::format("round {}", plan.round + 1),
+                        .remedy = "see the clients left out in the log; a lower --learning-rate "
+                                  "often helps"});
+    }
     row.train_loss = loss_sum / weight_sum;
-    row.bytes_up = row.bytes_down = row.clients * layout_.size * std::int64_t{sizeof(float)};
     row.seconds_train =
         static_cast<double>(comm.max(std::llround(local.train_seconds * 1e6))) * 1e-6;
     row.seconds_wait = local.wait_seconds;
     row.peak_memory_bytes = comm.max(peak_resident_bytes());
-    row.seconds_aggregate = seconds_since(start);
     return result;
 }
 
 std::optional<RoundResult> RoundRunner::run(const RoundPlan& plan, std::vector<float>& x,
                                             const std::string& tag) {
-    const ClientStore store(context_.files, folder_.clients(plan.round), tag);
-    Local local(backend_, x.size());
-    local.keep_summed = logs_aggregation_error(config_, plan.round);
+    const bool averaged = local_clients_ == nullptr;
+    const ClientStore store = averaged
+                                  ? ClientStore(context_.files, folder_.clients(plan.round), tag)
+                                  : local_clients_->store(plan.round);
+    Local local(backend_, averaged ? x.size() : 0);
+    local.keep_summed = averaged && logs_aggregation_error(config_, plan.round);
     train_mine(plan, x, store, local);
     if (local.stopped) return std::nullopt;
-    return aggregate(plan, x, local);
+    return averaged ? aggregate(plan, x, local) : gather_rows(plan, local);
 }
 
 }  // namespace fedit

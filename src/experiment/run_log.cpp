@@ -37,7 +37,9 @@ const std::vector<Column<RoundRow>> round_columns{
     {"round", "1", "From 0", &RoundRow::round},
     {"train_loss", "nats", "Mean over the clients' steps, weighted as the clients are",
      &RoundRow::train_loss},
-    {"eval_loss", "nats", "Mean over labelled targets of the held-out records; NaN: not evaluated",
+    {"eval_loss", "nats",
+     "Mean over labelled targets of the held-out records; with --mode local the mean of that over "
+     "the clients; NaN: not evaluated",
      &RoundRow::eval_loss},
     {"clients", "clients", "Sampled", &RoundRow::clients},
     {"rejected", "clients", "Updates that the screen refused", &RoundRow::rejected},
@@ -90,6 +92,7 @@ const std::vector<Column<ClientRow>> client_columns{
 
 const std::vector<Column<EvaluationRow>> evaluation_columns{
     {"round", "1", "From 0: the adapter after this round", &EvaluationRow::round},
+    {"client", "1", "Whose own adapter (--mode local); -1: the global one", &EvaluationRow::client},
     {"category", "1", "\"all\" is the whole", &EvaluationRow::category},
     {"loss", "nats", "Mean over labelled targets", &EvaluationRow::loss},
     {"perplexity", "1", "exp(loss)", &EvaluationRow::perplexity},

@@ -36,29 +36,36 @@ void RunWriter::write_log_throttled(const RunLog& log) {
     if (last_log_seconds_ <= log_share * since) write_log(log);
 }
 
-void RunWriter::write_result(const Checkpoint& state, const fs::path& folder) const {
+void RunWriter::write_results(const Checkpoint& state) const {
+    const fs::path folder = folder_.result_of(state.rounds_done);
+    if (policy_.local_clients == nullptr) return write_result(state, state.x, folder);
+    for (const int client : policy_.local_clients->clients()) {
+        write_result(state, policy_.local_clients->after(state.rounds_done, client),
+                     folder / client_name(client));
+    }
+}
+
+void RunWriter::write_result(const Checkpoint& state, std::span<const float> x,
+                             const fs::path& folder) const {
     if (is_dense(state.layout)) {
         write_merged_model(HfFolder(policy_.base_model),
-                           {.config = {}, .layout = state.layout, .x = state.x},
+                           {.config = {}, .layout = state.layout, .x = {x.begin(), x.end()}},
                            {.type = StoredType::f32}, files_, folder);
     } else {
-        files_.write_folder(folder,
-                            encode_peft(state.layout, state.x, state.lora, policy_.base_model));
+        files_.write_folder(folder, encode_peft(state.layout, x, state.lora, policy_.base_model));
     }
 }
 
 void RunWriter::commit(const Checkpoint& state) {
     write_log(state.log);
-    const fs::path result = folder_.result_of(state.rounds_done);
-    write_result(state, result);
-    files_.point(folder_.result_link(), folder_.results().filename() / result.filename());
+    write_results(state);
+    files_.point(folder_.result_link(),
+                 folder_.results().filename() / folder_.result_of(state.rounds_done).filename());
     files_.write(folder_.checkpoint(state.rounds_done), state.encode());
     committed_ = state.rounds_done;
     // Only now is nothing of the earlier rounds needed any more.
-    for (const std::int64_t round : rounds_in(folder_.state())) {
-        if (round < committed_) fs::remove_all(folder_.clients(round));
-    }
     prune(folder_, policy_.keep_last);
+    forget_clients(folder_, committed_);
 }
 
 void RunWriter::after_round(const Checkpoint& state, Moment moment) {

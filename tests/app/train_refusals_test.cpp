@@ -5,6 +5,7 @@
 #include <iostream>
 
 #include "fedit/experiment/run_lock.h"
+#include "fedit/io/safetensors.h"
 #include "tests/app/run_fedit.h"
 
 namespace fedit {
@@ -69,6 +70,77 @@ TEST_F(TrainRefusals, ARunWhoseCheckpointsAreAllDamaged) {
 
     EXPECT_EQ(second.code, 2);
     EXPECT_TRUE(says(second.err, {"damaged", "round_000001.h5", "give another --output"}));
+}
+
+TEST_F(TrainRefusals, ALocalRunHasNoAdapterOfAllClients) {
+    const Outcome trained = run_fedit(train({"--mode", "local"}));
+    ASSERT_EQ(trained.code, 0) << trained.err;
+    const std::string checkpoint = run_ + "/checkpoints/round_000001.h5";
+    const Words why{"the run was local", "round_000001.h5", "RUN/adapter/client_000000"};
+
+    const Outcome exported =
+        run_fedit({"export", "--adapter", run_, "--output", (folder_ / "peft").string()});
+    const Outcome evaluated = run_fedit({"evaluate", "--model", model_, "--adapter", checkpoint,
+                                         "--data", data_, "--dtype", "fp32", "--threads", "1"});
+    const Outcome of_a_client =
+        run_fedit({"evaluate", "--model", model_, "--adapter", run_ + "/adapter/client_000001",
+                   "--data", data_, "--dtype", "fp32", "--threads", "1"});
+
+    EXPECT_EQ(exported.code, 2);
+    EXPECT_TRUE(says(exported.err, why));
+    EXPECT_EQ(evaluated.code, 2);
+    EXPECT_TRUE(says(evaluated.err, why));
+    EXPECT_EQ(of_a_client.code, 0) << of_a_client.err;
+}
+
+TEST_F(TrainRefusals, ALocalClientThatIsLeftOutKeepsWhatItHad) {
+    // AdamW moves a number by the learning rate: one step of the first client passes the screen
+    // (512 at most), the four of the second do not.
+    const fs::path clients = folder_ / "clients";
+    fs::create_directories(clients);
+    test::write_text(clients / "local_training_0.json", test::tokenised_records(2));
+    test::write_text(clients / "local_training_1.json", test::tokenised_records(8));
+    const Outcome outcome = run_fedit({"train",
+                                       "--model",
+                                       model_,
+                                       "--data",
+                                       clients.string(),
+                                       "--output",
+                                       run_,
+                                       "--rounds",
+                                       "1",
+                                       "--mode",
+                                       "local",
+                                       "--learning-rate",
+                                       "400",
+                                       "--batch-size",
+                                       "2",
+                                       "--micro-batch-size",
+                                       "2",
+                                       "--lora-dropout",
+                                       "0",
+                                       "--threads",
+                                       "1",
+                                       "--dtype",
+                                       "fp32",
+                                       "--progress",
+                                       "none"});
+
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_TRUE(says(outcome.err, {"client 1 is left out of this round", "1 rejected"}));
+    const auto moved = [&](const char* client) {
+        const SafetensorsFile file(fs::path(run_) / "adapter" / client /
+                                   "adapter_model.safetensors");
+        for (const auto& [name, tensor] : file.tensors()) {
+            if (name.find("lora_B") == std::string::npos) continue;
+            for (const float value : file.read_floats(name)) {
+                if (value != 0) return true;
+            }
+        }
+        return false;
+    };
+    EXPECT_TRUE(moved("client_000000"));
+    EXPECT_FALSE(moved("client_000001"));
 }
 
 TEST_F(TrainRefusals, AFullDiskIsAFailureThatNamesTheFile) {

@@ -149,6 +149,13 @@ TEST(CheckConfig, RefusesCombinationsThatContradict) {
     EXPECT_TRUE(says(fault([&] { check_config(warm, Command::train); }), {"--lr-scope run"}));
     warm.lr_scope = "run";
     EXPECT_NO_THROW(check_config(warm, Command::train));
+    Config part = complete();
+    part.client_fraction = 0.5, part.mode = "local";
+    EXPECT_TRUE(says(fault([&] { check_config(part, Command::train); }),
+                     {"every client trains in every round", "--client-fraction 0.5"}));
+    part.mode = "centralized";
+    EXPECT_TRUE(says(fault([&] { check_config(part, Command::train); }),
+                     {"one client that holds all records", "--mode federated"}));
 }
 
 TEST(CheckConfig, RefusesTargetsThatNoModelHas) {

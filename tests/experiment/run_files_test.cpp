@@ -136,6 +136,24 @@ TEST(RunFolder, CutsLaterRoundsAndPrunesOldOnes) {
     EXPECT_EQ(rounds_in(folder.checkpoints()), (std::vector<std::int64_t>{2, 3}));
 }
 
+TEST(RunFolder, KeepsTheClientsThatAKeptCheckpointOfLocalTrainingStartsFrom) {
+    const RunFolder folder{test::fresh_folder("kept"), "adapter", CommittedClients::kept};
+    for (const std::int64_t round : {0, 1, 2, 3, 4}) {
+        AtomicFile().write(folder.clients(round) / "client_000000.h5", "x");
+    }
+    forget_clients(folder, 0);
+    EXPECT_EQ(rounds_in(folder.state()), (std::vector<std::int64_t>{0, 1, 2, 3, 4}));
+
+    AtomicFile().write(folder.checkpoint(2), example(2).encode());
+    AtomicFile().write(folder.checkpoint(4), example(4).encode());
+    forget_clients(folder, 4);
+    EXPECT_EQ(rounds_in(folder.state()), (std::vector<std::int64_t>{1, 2, 3, 4}));
+
+    prune(folder, 1);
+    forget_clients(folder, 4);
+    EXPECT_EQ(rounds_in(folder.state()), (std::vector<std::int64_t>{3, 4}));
+}
+
 TrainOutcome half_trained() {
     TrainOutcome outcome;
     outcome.state.x = {1, 2, 3};

@@ -1,5 +1,6 @@
 """The adapter's bytes depend neither on the number of ranks nor on stops in between."""
 
+import json
 import os
 import pathlib
 import re
@@ -8,7 +9,8 @@ import sys
 import time
 import unittest
 
-from training import Program, adapter_digest, children, finish, model_digest, wait_for
+from training import (Program, adapter_digest, children, file_digest, finish, model_digest,
+                      wait_for)
 
 MPIEXEC, FEDIT = sys.argv.pop(), sys.argv.pop()
 ROUNDS = 3
@@ -61,6 +63,77 @@ class Placement(unittest.TestCase):
             code, said = self.program.run(output, 1, *options, *who)
             self.assertEqual(code, 0, said)
         self.assertEqual(model_digest(central, 1), model_digest(alone, 1))
+
+    def local_digests(self, name, ranks, *options):
+        """A finished run of --mode local: the bytes of each client's adapter after each round."""
+        output = self.folder / name
+        code, said = self.program.run(output, ranks, "--mode", "local", *options)
+        self.assertEqual(code, 0, said)
+        return {(int(folder.parent.name[-6:]), folder.name):
+                file_digest(folder / "adapter_model.safetensors")
+                for folder in (output / "adapters").glob("round_*/client_*")}
+
+    def test_local_training_averages_nothing(self):
+        """One client alone is what a federation of one client is; five go apart, on any ranks."""
+        lone = ("--num-clients", 1, "--rounds", ROUNDS, "--local-steps", 10, "--keep-last", 0)
+        output = self.folder / "federation_of_one"
+        code, said = self.program.run(output, 1, *lone)
+        self.assertEqual(code, 0, said)
+        self.assertEqual(self.local_digests("local_one", 1, *lone),
+                         {(n, "client_000000"): adapter_digest(output, n)
+                          for n in range(1, ROUNDS + 1)})
+
+        options = ("--num-clients", 5, "--rounds", ROUNDS, "--keep-last", 0)
+        digests = self.local_digests("local_1", 1, *options)
+        self.assertEqual(len(set(digests.values())), 5 * ROUNDS, "clients have the same adapter")
+        for ranks in (2, 4):
+            self.assertEqual(self.local_digests(f"local_{ranks}", ranks, *options), digests)
+
+        seen = json.loads(self.program.inspect(self.folder / "local_2"))["last_evaluation"]
+        whole = {row["client"]: row["loss"] for row in seen if row["category"] == "all"}
+        self.assertEqual(sorted(whole), [0, 1, 2, 3, 4])
+        self.assertEqual(len(set(whole.values())), 5)
+
+    def test_local_training_survives_stops_and_kills(self):
+        options = ("--num-clients", 5, "--rounds", ROUNDS, "--local-steps", 30,
+                   "--checkpoint-every", 2)
+        digests = self.local_digests("local_whole", 1, "--keep-last", 0, *options)
+        last = {key: value for key, value in digests.items() if key[0] == ROUNDS}
+
+        output, lives = self.folder / "local_stopped", 0
+        code = 75
+        while code == 75 and lives < 60:
+            code, said = self.program.run(output, 1 + lives % 2, "--mode", "local", *options,
+                                          "--max-walltime", 1 / 60)
+            lives += 1
+        self.assertEqual(code, 0, said)
+        self.assertGreaterEqual(lives, 2, "the limit never stopped the run")
+        self.assertEqual(self.local_results(output), last)
+
+        output = self.folder / "local_killed"
+        for _ in range(3):
+            job = self.program.start(output, 1, "--mode", "local", *options)
+            wait_for(lambda: (output / "run.h5").exists() or job.poll() is not None)
+            time.sleep(1.2)
+            for pid in [*children(job.pid), job.pid]:
+                os.kill(pid, signal.SIGKILL)
+            finish(job)
+        code, said = self.program.run(output, 2, "--mode", "local", *options)
+        self.assertEqual(code, 0, said)
+        self.assertEqual(self.local_results(output), last)
+
+    def local_results(self, output):
+        return {(ROUNDS, folder.name): file_digest(folder / "adapter_model.safetensors")
+                for folder in (output / "adapter").iterdir()}
+
+    def test_a_lost_client_of_local_training_is_told(self):
+        output = self.folder / "local_lost"
+        options = ("--mode", "local", "--num-clients", 3, "--local-epochs", 1)
+        self.assertEqual(self.program.run(output, 1, *options, "--rounds", 1)[0], 0)
+        (output / "state" / "round_000000" / "client_000001.h5").unlink()
+        code, said = self.program.run(output, 2, *options, "--rounds", 2)
+        self.assertEqual(code, 2, said)
+        self.assertIn("what client 1 learned in round 1 is lost", said)
 
     def undisturbed(self):
         if Placement.long_digest is None:

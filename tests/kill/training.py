@@ -37,6 +37,11 @@ class Program:
                 "--micro-batch-size", "1", "--lora-dropout", "0.1", "--learning-rate", "0.002",
                 "--progress", "none", *map(str, options)]
 
+    def inspect(self, output):
+        """What `fedit inspect` says of a run, as JSON text."""
+        return subprocess.run([self.fedit, "inspect", output, "--output-format", "json"],
+                              check=True, capture_output=True, text=True, timeout=LIMIT).stdout
+
     def start(self, output, ranks, *options, program=None, fault=None):
         environment = dict(os.environ, FEDIT_TEST_FAULT=fault) if fault else dict(os.environ)
         return subprocess.Popen(self.command(output, ranks, *options, program=program),
@@ -93,7 +98,10 @@ def model_digest(output, rounds):
 
 
 def digest(output, results, rounds, name):
-    path = pathlib.Path(output) / results / f"round_{rounds:06}" / name
+    return file_digest(pathlib.Path(output) / results / f"round_{rounds:06}" / name)
+
+
+def file_digest(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

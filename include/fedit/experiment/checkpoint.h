@@ -28,10 +28,15 @@ struct Checkpoint {
     static Checkpoint decode(std::vector<std::byte> file, const std::string& source);
 };
 
+/// What becomes of client files whose round is committed: they go, or a client starts its next
+/// round from them (--mode local).
+enum class CommittedClients : std::uint8_t { forgotten, kept };
+
 /// The names inside an output folder.
 struct RunFolder {
     std::filesystem::path root;
     std::string result = "adapter";  ///< what a round leaves: "adapter", or "model" if that trains
+    CommittedClients committed_clients = CommittedClients::forgotten;
     std::filesystem::path log() const { return root / "run.h5"; }
     std::filesystem::path config() const { return root / "config.ini"; }
     std::filesystem::path lock() const { return root / "run.lock"; }
@@ -59,8 +64,12 @@ std::vector<std::int64_t> rounds_in(const std::filesystem::path& folder);
 std::optional<std::filesystem::path> newest_checkpoint(const RunFolder& folder,
                                                        std::vector<std::filesystem::path>& damaged);
 
-/// Deletes adapters and checkpoints of rounds after `rounds_done`, and client files of rounds
-/// before it; client files of later rounds are told apart by their tag.
+/// Deletes the client files that no checkpoint of this folder needs when `rounds_done` rounds are
+/// committed.
+void forget_clients(const RunFolder& folder, std::int64_t rounds_done);
+
+/// Deletes adapters and checkpoints of rounds after `rounds_done`, and client files that are not
+/// needed any more; client files of later rounds are told apart by their tag.
 void cut_after(const RunFolder& folder, std::int64_t rounds_done);
 
 /// Deletes all but the newest `keep` checkpoints and adapters; keep 0: deletes nothing.

@@ -12,6 +12,7 @@
 #include "fedit/experiment/client_store.h"
 #include "fedit/experiment/experiment.h"
 #include "fedit/experiment/federated_data.h"
+#include "fedit/experiment/local_clients.h"
 #include "fedit/federation/aggregate.h"
 #include "fedit/federation/plan.h"
 #include "fedit/train/local_trainer.h"
@@ -49,14 +50,15 @@ struct RoundResult {
 /// Runs rounds. All ranks hold one and call it together.
 class RoundRunner {
 public:
-    /// Collective. All must outlive the runner.
+    /// Collective. All must outlive the runner. `local_clients` not null: --mode local.
     RoundRunner(const Context& context, const Config& config, const FederatedData& data,
                 const Layout& layout, LocalTrainer& trainer, Backend& backend, StopWatch& watch,
-                const RunFolder& folder);
+                const RunFolder& folder, const LocalClients* local_clients);
 
-    /// Trains the plan's clients from `x` and moves `x`. Nothing if a stop left clients unfinished:
-    /// they are saved. `tag` names identity and state. Collective; all ranks throw if one fails, or
-    /// if their states differ afterwards.
+    /// Trains the plan's clients from `x` and moves `x`; in local training each goes on with what
+    /// it has, and `x` stays. Nothing if a stop left clients unfinished: they are saved. `tag`
+    /// names identity and state. Collective; all ranks throw if one fails, or if their states
+    /// differ afterwards.
     std::optional<RoundResult> run(const RoundPlan& plan, std::vector<float>& x,
                                    const std::string& tag);
 
@@ -65,12 +67,13 @@ private:
     std::vector<std::size_t> my_clients(const RoundPlan& plan, const ClientStore& store) const;
     void train_mine(const RoundPlan& plan, const std::vector<float>& x, const ClientStore& store,
                     Local& local);
-    TrainOutcome train_client(const RoundPlan& plan, int client, const std::vector<float>& x,
+    TrainOutcome train_client(const RoundPlan& plan, int client, const std::vector<float>& start,
                               const ClientStore& store, const Local& local);
-    void contribute(const PlannedClient& who, const std::vector<float>& x,
-                    const TrainOutcome& outcome, Local& local);
+    void contribute(const PlannedClient& who, const std::vector<float>& start,
+                    TrainOutcome& outcome, Local& local);
     void reject(const PlannedClient& who, const std::string& reason, Local& local);
     RoundResult aggregate(const RoundPlan& plan, std::vector<float>& x, Local& local);
+    RoundResult gather_rows(const RoundPlan& plan, const Local& local) const;
     double planned_tokens(int client) const;
 
     const Context& context_;
@@ -82,6 +85,7 @@ private:
     DeviceSum rank_sum_;
     StopWatch& watch_;
     const RunFolder& folder_;
+    const LocalClients* local_clients_;
     LocalConfig local_config_;
     ProgressLine progress_;
 };

@@ -43,9 +43,10 @@ struct ClientRow {
     double update_norm = not_computed, seconds = 0;
 };
 
-/// One category in one evaluated round; category "all" is the whole.
+/// One category in one evaluated round; category "all" is the whole. client -1: the global result;
+/// with --mode local a client's own.
 struct EvaluationRow {
-    std::int64_t round = 0;
+    std::int64_t round = 0, client = -1;
     std::string category;
     double loss = not_computed, perplexity = not_computed, token_accuracy = not_computed;
     std::int64_t labelled_tokens = 0, records = 0, records_without_label = 0;

@@ -4,10 +4,12 @@
 
 #include <chrono>
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "fedit/core/log.h"
 #include "fedit/experiment/checkpoint.h"
+#include "fedit/experiment/local_clients.h"
 
 namespace fedit {
 
@@ -17,6 +19,7 @@ public:
     struct Policy {
         std::int64_t checkpoint_every = 1, keep_last = 3;
         std::string base_model;  ///< its folder, which an adapter names and a model starts from
+        const LocalClients* local_clients = nullptr;  ///< each has a result; null: one of all
     };
     RunWriter(AtomicFile files, RunFolder folder, Policy policy, Log log)
         : files_(std::move(files)),
@@ -44,7 +47,9 @@ public:
 private:
     using Clock = std::chrono::steady_clock;
     void commit(const Checkpoint& state);
-    void write_result(const Checkpoint& state, const std::filesystem::path& folder) const;
+    void write_results(const Checkpoint& state) const;
+    void write_result(const Checkpoint& state, std::span<const float> x,
+                      const std::filesystem::path& folder) const;
     void write_log_throttled(const RunLog& log);
 
     AtomicFile files_;
