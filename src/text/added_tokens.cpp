@@ -65,10 +65,9 @@ std::vector<Section> AddedTokenMatcher::split(std::string_view text) const {
         }
         const std::size_t match = std::exchange(at, at + token->pattern.size());
         if (token->single_word && !stands_alone(text, match, at)) continue;
-        // Spaces that the token before it took are gone; so is a token made of them alone.
-        if (at <= plain_begin && plain_begin > 0) continue;
+        // A token of spaces that the token before it took (rstrip) counts all the same.
         const std::size_t begin =
-            token->lstrip ? space_before(text, plain_begin, match) : std::max(match, plain_begin);
+            token->lstrip ? std::max(space_before(text, plain_begin, match), plain_begin) : match;
         const std::size_t end = token->rstrip ? space_behind(text, at) : at;
         if (plain_begin < begin) sections.push_back({plain_begin, begin, Section::plain});
         sections.push_back({begin, end, token->id});

@@ -121,11 +121,13 @@ void PreTokenizer::add(const Json& json, StepBudget& budget) {
     } else if (type == "ByteLevel") {
         if (spells_bytes()) refuse(json, "supported: ByteLevel once");  // each doubles most bytes
         steps_.emplace_back(read_byte_level(json));
+    } else if (type == "Digits") {
+        steps_.emplace_back(read_digits(json));
     } else if (type == "Metaspace") {
         steps_.emplace_back(read_metaspace(json));
     } else {
         refuse(json["type"],
-               "supported pre_tokenizers: null, Sequence, Split, ByteLevel, Metaspace");
+               "supported pre_tokenizers: null, Sequence, Split, ByteLevel, Digits, Metaspace");
     }
 }
 
@@ -160,16 +162,27 @@ auto PreTokenizer::read_split(const Json& json) -> Split {
     return split;
 }
 
+auto PreTokenizer::built_in(const Json& json, std::string_view expression, Behavior behavior)
+    -> Split {
+    JsonWriter words;
+    words.set("Regex", expression);
+    const Json pattern = Json::parse(words.text(), json.where() + ", built-in expression");
+    return {.text = {},
+            .regex = std::make_shared<const Regex>(pattern["Regex"]),
+            .behavior = behavior,
+            .inverted = false};
+}
+
+auto PreTokenizer::read_digits(const Json& json) -> Split {
+    return built_in(
+        json, R"(\p{N})",
+        json.bool_or("individual_digits", false) ? Behavior::isolated : Behavior::contiguous);
+}
+
 auto PreTokenizer::read_byte_level(const Json& json) -> ByteLevel {
     ByteLevel result{.add_prefix_space = json["add_prefix_space"].as_bool(), .words = {}};
     if (json.bool_or("use_regex", true)) {
-        JsonWriter words;
-        words.set("Regex", gpt2_words);
-        const Json pattern = Json::parse(words.text(), json.where() + ", built-in expression");
-        result.words = Split{.text = {},
-                             .regex = std::make_shared<const Regex>(pattern["Regex"]),
-                             .behavior = Behavior::isolated,
-                             .inverted = false};
+        result.words = built_in(json, gpt2_words, Behavior::isolated);
     }
     return result;
 }

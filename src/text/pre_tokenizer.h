@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -20,7 +21,7 @@ struct PieceList {
     std::vector<Piece> pieces;
 };
 
-/// tokenizer.json's "pre_tokenizer": Split, ByteLevel and Metaspace in sequence.
+/// tokenizer.json's "pre_tokenizer": Split, Digits, ByteLevel and Metaspace in sequence.
 class PreTokenizer {
 public:
     /// `json` may be null. Throws InputError for any other type or setting.
@@ -56,6 +57,8 @@ private:
 
     static Metaspace read_metaspace(const Json& json);
     static Split read_split(const Json& json);
+    static Split read_digits(const Json& json);
+    static Split built_in(const Json& json, std::string_view expression, Behavior behavior);
     static ByteLevel read_byte_level(const Json& json);
     static Behavior read_behavior(const Json& json);
     void add(const Json& json, StepBudget& budget);

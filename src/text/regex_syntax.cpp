@@ -20,6 +20,9 @@ constexpr std::array<std::string_view, 37> general_categories{
 
 // \w of Oniguruma, without the brackets. PCRE2's own leaves out marks and connectors.
 constexpr std::string_view word_class = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
+// Outside of brackets \w also takes Latin-1's superscript digits and fractions.
+constexpr std::string_view lone_word_class =
+    R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\xb2\xb3\xb9\xbc\xbd\xbe)";
 
 bool is_hex(std::string_view text) {
     return !text.empty() && std::ranges::all_of(text, [](char c) {
@@ -159,10 +162,10 @@ void Translator::translate_escape(Place place) {
         case 'D':
             return say(R"(\P{Nd})");
         case 'w':
-            return say(in_class ? std::string(word_class) : fmt::format("[{}]", word_class));
+            return say(in_class ? std::string(word_class) : fmt::format("[{}]", lone_word_class));
         case 'W':
             if (in_class) refuse_here("\\W inside a class");
-            return say(fmt::format("[^{}]", word_class));
+            return say(fmt::format("[^{}]", lone_word_class));
         case 'v':
             return say(R"(\x0b)");
         case 'p':

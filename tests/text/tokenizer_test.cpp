@@ -67,6 +67,37 @@ TEST(Tokenizer, AddedTokensTakeWhiteSpaceWhereTheyAskForIt) {
     EXPECT_EQ(encoding.begins, (Begins{0, 1, 12, 12}));
 }
 
+// The library takes the spaces twice: once for the token before them, once for their own.
+TEST(Tokenizer, AnAddedTokenOfSpacesCountsThoughAnotherTookThem) {
+    const std::vector<test::Change> changes{
+        {R"("</s>",)", R"("</s>", "rstrip": true,)"},
+        {R"("id": 11, "content": "<x>")", R"("id": 11, "content": "  ")"}};
+    EXPECT_EQ(ids_of(changes, "a</s>  b"), (Ids{7, 2, 11, 3, 5}));
+    EXPECT_EQ(ids_of(changes, "a</s>    b"), (Ids{7, 2, 11, 11, 3, 5}));
+}
+
+TEST(Tokenizer, CutsOutDigitsTogetherOrEachAlone) {
+    const auto digits = [](const std::string& alone) -> std::vector<test::Change> {
+        return {{R"("pre_tokenizer": null)",
+                 R"("pre_tokenizer": {"type": "Digits", "individual_digits": )" + alone + "}"}};
+    };
+    EXPECT_EQ(ids_of(digits("false"), "12\u0664a\u00bd"), (Ids{3, 0, 4, 0}));
+    EXPECT_EQ(ids_of(digits("true"), "12\u0664a\u00bd"), (Ids{3, 0, 0, 0, 4, 0}));
+}
+
+// Oniguruma's \w has six characters of Latin-1 more outside of brackets than inside.
+TEST(Tokenizer, ReadsWordCharactersAsTheLibraryDoes) {
+    const auto removed = [](const std::string& pattern) -> std::vector<test::Change> {
+        return {{R"("pre_tokenizer": null)", R"("pre_tokenizer": {"type": "Split", "pattern": )"
+                                             R"({"Regex": ")" +
+                                                 pattern +
+                                                 R"("}, "behavior": "Removed", "invert": false})"}};
+    };
+    EXPECT_EQ(ids_of(removed(R"(\\w)"), "\u00b2a\u00bd\u0301"), (Ids{3}));
+    EXPECT_EQ(ids_of(removed(R"([\\w])"), "\u00b2a\u00bd\u0301"), (Ids{3, 0, 0}));
+    EXPECT_EQ(ids_of(removed(R"(\\W)"), "a \u00b2-a"), (Ids{4, 0, 4}));
+}
+
 TEST(Tokenizer, HonoursMetaspaceWithoutSplit) {
     const auto metaspace = [](const std::string& scheme) -> std::vector<test::Change> {
         return {{R"("normalizer": {"type": "Sequence", "normalizers": [
