@@ -159,8 +159,9 @@ void check_training(const Config& config, std::vector<Fault>& faults) {
     if (!factors_averaged && config.log_aggregation_error > 0) {
         faults.push_back(
             {.what = "only averaged factors have an aggregation error",
-             .where = fmt::format("--tune {}, --mode {}, --log-aggregation-error {}", config.tune,
-                                  config.mode, config.log_aggregation_error),
+             .where = fmt::format("--{}, --log-aggregation-error {}",
+                                  config.mode == "local" ? "mode local" : "tune " + config.tune,
+                                  config.log_aggregation_error),
              .remedy = "leave out --log-aggregation-error"});
     }
     const bool divided = config.num_clients > 1 ||

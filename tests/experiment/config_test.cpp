@@ -153,6 +153,10 @@ TEST(CheckConfig, RefusesCombinationsThatContradict) {
     part.client_fraction = 0.5, part.mode = "local";
     EXPECT_TRUE(says(fault([&] { check_config(part, Command::train); }),
                      {"every client trains in every round", "--client-fraction 0.5"}));
+    part.client_fraction = 1, part.log_aggregation_error = 1;
+    EXPECT_TRUE(says(fault([&] { check_config(part, Command::train); }),
+                     {"only averaged factors", "--mode local, --log-aggregation-error 1"}));
+    part.client_fraction = 0.5, part.log_aggregation_error = 0;
     part.mode = "centralized";
     EXPECT_TRUE(says(fault([&] { check_config(part, Command::train); }),
                      {"one client that holds all records", "--mode federated"}));
