@@ -1,0 +1,145 @@
+// tensor/cuda/attention.cuh: which kernels compute attention, and their launches.
+#pragma once
+
+#include <cmath>
+#include <limits>
+
+#include "fedit/core/error.h"
+#include "fedit/tensor/backend.h"
+#include "tensor/cuda/attention_plain.cuh"
+
+namespace fedit::cuda {
+
+/// The operands of attention and, where given, of its backward.
+struct AttentionViews {
+    TensorView q, k, v, out, dout{}, dq{}, dk{}, dv{};
+};
+
+/// Throws InputError if a head is wider than the kernels' registers.
+inline void require_head_dim(const AttentionShape& shape) {
+    if (shape.head_dim <= head_dim_limit) return;
+    throw InputError({.what = "attention heads of " + std::to_string(shape.head_dim) +
+                              " columns are not supported on a GPU",
+                      .where = "config.json of the model, field head_dim",
+                      .remedy = "use --device cpu; the CUDA kernels go up to " +
+                                std::to_string(head_dim_limit)});
+}
+
+template <class T>
+Attention<T> attention_of(const AttentionViews& views, float* lse, float* delta,
+                          const AttentionShape& shape, const DeviceSequences& sequences) {
+    constexpr std::int64_t all = std::numeric_limits<int>::max();
+    return {.q = rows<T>(views.q),
+            .k = rows<T>(views.k),
+            .v = rows<T>(views.v),
+            .out = rows<T>(views.out),
+            .dout = rows<T>(views.dout),
+            .dq = rows<T>(views.dq),
+            .dk = rows<T>(views.dk),
+            .dv = rows<T>(views.dv),
+            .lse = lse,
+            .delta = delta,
+            .sequences = sequences,
+            .tokens = views.q.rows,
+            .heads = static_cast<int>(shape.heads),
+            .kv_heads = static_cast<int>(shape.kv_heads),
+            .head_dim = static_cast<int>(shape.head_dim),
+            .window = static_cast<int>(shape.window > 0 ? std::min(shape.window, all) : all),
+            .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(shape.head_dim)))};
+}
+
+/// Whether tensor cores can do it: bf16 in whole 16-byte vectors.
+inline bool fits_tiles(const AttentionViews& views, const AttentionShape& shape) {
+    if (views.q.dtype != Dtype::bf16 || shape.head_dim % 8 != 0) return false;
+    for (const TensorView& view :
+         {views.q, views.k, views.v, views.out, views.dout, views.dq, views.dk, views.dv}) {
+        if (!fits(view, full_width<Bf16>)) return false;
+    }
+    return true;
+}
+
+/// Calls body(Width<D>()) for the narrowest tile that holds a head.
+template <class Body>
+void choose_head(std::int64_t head_dim, const Body& body) {
+    if (head_dim <= 64) {
+        body(Width<64>());
+    } else if (head_dim <= 128) {
+        body(Width<128>());
+    } else {
+        body(Width<256>());
+    }
+}
+
+/// One block for each tile of 64 rows and head, or one warp for each row and head.
+inline Grid tile_grid(std::int64_t tokens, const DeviceSequences& sequences, std::int64_t heads,
+                      int threads, std::size_t shared_bytes) {
+    return {.x = tile_numbers(tokens, sequences.count, own_rows),
+            .threads = threads,
+            .y = static_cast<int>(heads),
+            .shared_bytes = shared_bytes};
+}
+inline Grid row_grid(std::int64_t tokens, std::int64_t heads) {
+    return {
+        .x = ceil_div(tokens, plain_warps), .threads = plain_threads, .y = static_cast<int>(heads)};
+}
+
+template <class Launch>
+void launch_attention(const Launch& launch, TensorView out, float* lse, TensorView q, TensorView k,
+                      TensorView v, const AttentionShape& shape, const DeviceSequences& sequences) {
+    require_head_dim(shape);
+    if (q.rows == 0) return;
+    const AttentionViews views{.q = q, .k = k, .v = v, .out = out};
+    if (fits_tiles(views, shape)) {
+        const auto a = attention_of<Bf16>(views, lse, nullptr, shape, sequences);
+        choose_head(shape.head_dim, [&](auto width) {
+            constexpr int D = decltype(width)::value;
+            launch(
+                tile_grid(q.rows, sequences, shape.heads, HeadTile<D>::threads, forward_bytes<D>),
+                attention_kernel<D>, a);
+        });
+        return;
+    }
+    choose({q}, [&](auto type, auto /*width*/) {
+        using T = decltype(type);
+        launch(row_grid(q.rows, shape.heads), plain_attention_kernel<T>,
+               attention_of<T>(views, lse, nullptr, shape, sequences));
+    });
+}
+
+template <class Launch, class T>
+void launch_plain_backward(const Launch& launch, const Attention<T>& a) {
+    launch(row_grid(a.tokens, a.heads), plain_attention_backward_kernel<T, Owner::queries>, a);
+    launch(row_grid(a.tokens, a.kv_heads), plain_attention_backward_kernel<T, Owner::keys>, a);
+}
+
+template <class Launch>
+void launch_tiled_backward(const Launch& launch, const Attention<Bf16>& a) {
+    choose_head(a.head_dim, [&](auto width) {
+        constexpr int D = decltype(width)::value;
+        const auto grid = [&](int heads) {
+            return tile_grid(a.tokens, a.sequences, heads, HeadTile<D>::threads, backward_bytes<D>);
+        };
+        launch(grid(a.heads), attention_backward_kernel<D, Owner::queries>, a);
+        launch(grid(a.kv_heads), attention_backward_kernel<D, Owner::keys>, a);
+    });
+}
+
+/// `lse` is what forward wrote; `delta`: attention_backward_scratch(...) floats.
+template <class Launch>
+void launch_attention_backward(const Launch& launch, const AttentionViews& views, const float* lse,
+                               float* delta, const AttentionShape& shape,
+                               const DeviceSequences& sequences) {
+    require_head_dim(shape);
+    if (views.q.rows == 0) return;
+    choose({views.q}, [&](auto type, auto /*width*/) {
+        using T = decltype(type);
+        const auto a = attention_of<T>(views, const_cast<float*>(lse), delta, shape, sequences);
+        launch(row_grid(a.tokens, a.heads), attention_delta_kernel<T>, a);
+        if constexpr (std::is_same_v<T, Bf16>) {
+            if (fits_tiles(views, shape)) return launch_tiled_backward(launch, a);
+        }
+        launch_plain_backward(launch, a);
+    });
+}
+
+}  // namespace fedit::cuda

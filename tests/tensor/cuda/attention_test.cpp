@@ -1,0 +1,233 @@
+// tests/tensor/cuda/attention_test.cpp: the kernels of attention against double loops: packed
+// sequences around a tile's size, grouped heads, windows, longer keys, heads of many widths.
+#include "tests/tensor/cuda/emulate.h"
+
+#include "tensor/cuda/attention.cuh"
+#include "tests/tensor/cuda/twin.h"
+
+namespace fedit::test {
+namespace {
+
+using emulate::Launch;
+
+struct Case {
+    const char* name;
+    Dtype dtype;
+    AttentionShape shape;
+    std::vector<std::int64_t> lengths;
+    std::vector<std::int64_t> cached{};  ///< keys before a sequence's own; empty: none anywhere
+};
+
+/// The root of the sum of squared differences, relative to that of `want`; to the inputs, which are
+/// about 1, where nothing is left of `want`. NaN fails.
+testing::AssertionResult near(const Matrix& got, const Matrix& want, Dtype dtype) {
+    double difference = 0, norm = 0;
+    for (std::size_t i = 0; i < want.values.size(); ++i) {
+        difference += std::pow(got.values[i] - want.values[i], 2);
+        norm += std::pow(want.values[i], 2);
+    }
+    if (norm == 0) norm = static_cast<double>(want.values.size());
+    const double error = std::sqrt(difference / norm), allowed = dtype == Dtype::fp32 ? 1e-6 : 6e-3;
+    if (error <= allowed) return testing::AssertionSuccess();
+    return testing::AssertionFailure() << "relative error " << error << ", allowed " << allowed;
+}
+
+/// The operands of one case. Queries, keys and values are columns of one fused row where keys are
+/// the queries' rows; keys and values of a cache are matrices of their own with unused rows.
+class Operands {
+public:
+    explicit Operands(const Case& c) : case_(c) {
+        std::int64_t rows = 0, key_rows = 0;
+        for (std::size_t i = 0; i < c.lengths.size(); ++i) {
+            begin_.push_back(rows);
+            rows += c.lengths[i];
+            if (c.cached.empty()) continue;
+            kv_begin_.push_back(key_rows + 2);
+            key_rows += c.cached[i] + c.lengths[i] + 2;
+            kv_end_.push_back(key_rows);
+        }
+        begin_.push_back(rows);
+        if (c.cached.empty()) key_rows = rows;
+        const std::int64_t d = c.shape.head_dim;
+        q_ = random(rows, c.shape.heads * d, 1);
+        k_ = random(key_rows, c.shape.kv_heads * d, 2);
+        v_ = random(key_rows, c.shape.kv_heads * d, 3);
+        dout_ = random(rows, c.shape.heads * d, 4);
+    }
+
+    Sequences sequences() const {
+        return {.begin = begin_, .kv_begin = kv_begin_, .kv_end = kv_end_};
+    }
+    cuda::DeviceSequences device_sequences() const {
+        const bool own = kv_begin_.empty();
+        return {.count = static_cast<std::int64_t>(case_.lengths.size()),
+                .begin = begin_.data(),
+                .kv_begin = own ? nullptr : kv_begin_.data(),
+                .kv_end = own ? nullptr : kv_end_.data()};
+    }
+
+    /// out, lse.
+    std::vector<Matrix> forward(const Launch& launch) const {
+        HostMatrix q(q_, case_.dtype), k(k_, case_.dtype), v(v_, case_.dtype),
+            out(poisoned(q_.rows, q_.cols), case_.dtype, q_.cols + 8), lse(no_lse(), Dtype::fp32);
+        cuda::launch_attention(launch, out.view(), lse.floats(), q.view(), k.view(), v.view(),
+                               case_.shape, device_sequences());
+        return {out.values(), lse.values()};
+    }
+
+    /// The same, and then dq, dk, dv; all in fused rows.
+    std::vector<Matrix> backward(const Launch& launch) const {
+        HostMatrix qkv(fused(), case_.dtype), dqkv(poisoned(q_.rows, fused().cols), case_.dtype),
+            dout(dout_, case_.dtype), out(poisoned(q_.rows, q_.cols), case_.dtype),
+            lse(no_lse(), Dtype::fp32), delta(no_lse(), Dtype::fp32);
+        const cuda::AttentionViews views{.q = q_of(qkv),
+                                         .k = k_of(qkv),
+                                         .v = v_of(qkv),
+                                         .out = out.view(),
+                                         .dout = dout.view(),
+                                         .dq = q_of(dqkv),
+                                         .dk = k_of(dqkv),
+                                         .dv = v_of(dqkv)};
+        cuda::launch_attention(launch, out.view(), lse.floats(), views.q, views.k, views.v,
+                               case_.shape, device_sequences());
+        cuda::launch_attention_backward(launch, views, lse.floats(), delta.floats(), case_.shape,
+                                        device_sequences());
+        return {dqkv.values()};
+    }
+
+    void expect_forward(const std::vector<Matrix>& got) const {
+        const auto want = naive::attention(q_, k_, v_, case_.shape, sequences());
+        EXPECT_TRUE(near(got[0], want.out, case_.dtype));
+        EXPECT_TRUE(near(got[1], want.lse, case_.dtype));
+    }
+    void expect_backward(const std::vector<Matrix>& got) const {
+        const auto want = naive::attention_backward(dout_, q_, k_, v_, case_.shape, sequences());
+        const Matrix columns = transpose(got[0]);
+        EXPECT_TRUE(near(transpose(rows_of(columns, 0, q_.cols)), want.dq, case_.dtype));
+        EXPECT_TRUE(near(transpose(rows_of(columns, q_.cols, k_.cols)), want.dk, case_.dtype));
+        EXPECT_TRUE(
+            near(transpose(rows_of(columns, q_.cols + k_.cols, k_.cols)), want.dv, case_.dtype));
+    }
+
+private:
+    Matrix random(std::int64_t rows, std::int64_t cols, std::uint32_t client) const {
+        return rounded_to(case_.dtype, random_matrix(rows, cols, client));
+    }
+    Matrix no_lse() const { return poisoned(case_.shape.heads, q_.rows); }
+    Matrix fused() const {
+        Matrix all(q_.rows, q_.cols + 2 * k_.cols);
+        for (std::int64_t t = 0; t < q_.rows; ++t) {
+            for (std::int64_t j = 0; j < q_.cols; ++j) all(t, j) = q_(t, j);
+            for (std::int64_t j = 0; j < k_.cols; ++j) {
+                all(t, q_.cols + j) = k_(t, j);
+                all(t, q_.cols + k_.cols + j) = v_(t, j);
+            }
+        }
+        return all;
+    }
+    TensorView q_of(HostMatrix& m) const { return m.view().columns(0, q_.cols); }
+    TensorView k_of(HostMatrix& m) const { return m.view().columns(q_.cols, k_.cols); }
+    TensorView v_of(HostMatrix& m) const { return m.view().columns(q_.cols + k_.cols, k_.cols); }
+
+    Case case_;
+    std::vector<std::int64_t> begin_, kv_begin_, kv_end_;
+    Matrix q_, k_, v_, dout_;
+};
+
+std::string case_name(const testing::TestParamInfo<Case>& test) {
+    return test.param.name;
+}
+
+class AttentionTwin : public testing::TestWithParam<Case> {};
+
+TEST_P(AttentionTwin, ForwardAgreesWithDoubleLoops) {
+    const Operands operands(GetParam());
+    operands.expect_forward(
+        run_twin([&](const Launch& launch) { return operands.forward(launch); }));
+}
+
+TEST_P(AttentionTwin, BackwardAgreesWithDoubleLoops) {
+    const Operands operands(GetParam());
+    operands.expect_backward(
+        run_twin([&](const Launch& launch) { return operands.backward(launch); }));
+}
+
+constexpr AttentionShape shape(std::int64_t heads, std::int64_t kv_heads, std::int64_t head_dim,
+                               std::int64_t window = 0) {
+    return {.heads = heads, .kv_heads = kv_heads, .head_dim = head_dim, .window = window};
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Cases, AttentionTwin,
+    testing::Values(Case{"one_token", Dtype::bf16, shape(1, 1, 64), {1}},
+                    Case{"around_a_tile", Dtype::bf16, shape(1, 1, 64), {63, 64, 65, 1}},
+                    Case{"around_two_tiles", Dtype::bf16, shape(1, 1, 64), {127, 0, 129}},
+                    Case{"four_heads_a_group", Dtype::bf16, shape(4, 1, 64), {3, 70}},
+                    Case{"eight_heads_a_group", Dtype::bf16, shape(8, 1, 64), {33}},
+                    Case{"two_groups", Dtype::bf16, shape(4, 2, 64), {20, 40}},
+                    Case{"window_below_a_tile", Dtype::bf16, shape(2, 1, 64, 20), {150}},
+                    Case{"window_of_a_tile", Dtype::bf16, shape(1, 1, 64, 64), {30, 140}},
+                    Case{"window_above_a_tile", Dtype::bf16, shape(1, 1, 64, 97), {200}},
+                    Case{"window_of_one", Dtype::bf16, shape(1, 1, 64, 1), {70}},
+                    Case{"narrow_head", Dtype::bf16, shape(2, 1, 8), {9, 66}},
+                    Case{"padded_head", Dtype::bf16, shape(2, 2, 40), {70}},
+                    Case{"head_of_80", Dtype::bf16, shape(1, 1, 80), {66}},
+                    Case{"head_of_128", Dtype::bf16, shape(2, 1, 128), {65, 3}},
+                    Case{"head_of_256", Dtype::bf16, shape(2, 1, 256), {70}},
+                    Case{"head_of_200", Dtype::bf16, shape(1, 1, 200), {34}},
+                    Case{"odd_head_in_bf16", Dtype::bf16, shape(2, 1, 9), {5, 33}},
+                    Case{"fp32", Dtype::fp32, shape(2, 1, 16), {1, 31, 0, 33}},
+                    Case{"fp32_window", Dtype::fp32, shape(2, 1, 12, 7), {50, 3}},
+                    Case{"fp32_wide_window", Dtype::fp32, shape(1, 1, 33, 40), {90}},
+                    Case{"fp32_wide_head", Dtype::fp32, shape(1, 1, 256), {40}}),
+    case_name);
+
+class AttentionCacheTwin : public testing::TestWithParam<Case> {};
+
+TEST_P(AttentionCacheTwin, AgreesWithDoubleLoops) {
+    const Operands operands(GetParam());
+    operands.expect_forward(
+        run_twin([&](const Launch& launch) { return operands.forward(launch); }));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Cases, AttentionCacheTwin,
+    testing::Values(Case{"one_more_token", Dtype::bf16, shape(4, 2, 64), {1, 1, 1}, {0, 63, 130}},
+                    Case{"more_tokens", Dtype::bf16, shape(1, 1, 64), {40, 70}, {30, 0}},
+                    Case{"window", Dtype::bf16, shape(1, 1, 64, 50), {1, 20}, {140, 90}},
+                    Case{"fp32", Dtype::fp32, shape(4, 2, 16), {1, 1, 5}, {0, 63, 130}},
+                    Case{"fp32_window", Dtype::fp32, shape(2, 1, 16, 40), {1, 7}, {100, 33}}),
+    case_name);
+
+TEST(AttentionTwins, ASequenceHasItsBitsAloneAndInCompany) {
+    for (const Dtype dtype : {Dtype::bf16, Dtype::fp32}) {
+        // The first sequence of both has the same random values.
+        const Operands alone({"alone", dtype, shape(2, 1, 64), {70}});
+        const Operands company({"company", dtype, shape(2, 1, 64), {70, 5, 64}});
+        const Launch launch({});
+        const Matrix in_company = company.backward(launch)[0];
+        EXPECT_TRUE(same_bits(alone.backward(launch)[0], rows_of(in_company, 0, 70)));
+    }
+}
+
+TEST(AttentionTwins, RefuseHeadsWiderThanTheirRegisters) {
+    const Operands operands({"wide", Dtype::fp32, shape(1, 1, 264), {2}});
+    try {
+        operands.forward(Launch({}));
+        FAIL() << "a head of 264 columns was accepted";
+    } catch (const InputError& error) {
+        EXPECT_NE(std::string(error.what()).find("264"), std::string::npos);
+    }
+}
+
+TEST(AttentionBarriers, AreAllNeeded) {
+    const Operands forward({"forward", Dtype::bf16, shape(1, 1, 64), {130}});
+    EXPECT_TRUE(every_barrier_matters(
+        "attention_forward.cuh", [&](const Launch& launch) { return forward.forward(launch); }));
+    const Operands backward({"backward", Dtype::bf16, shape(2, 1, 64), {70}});
+    EXPECT_TRUE(every_barrier_matters(
+        "attention_backward.cuh", [&](const Launch& launch) { return backward.backward(launch); }));
+}
+
+}  // namespace
+}  // namespace fedit::test

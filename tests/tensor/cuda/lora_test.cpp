@@ -1,0 +1,237 @@
+// tests/tensor/cuda/lora_test.cpp: the kernels of adapters against double loops: members of several
+// ranks in one launch, dropout masks, gradients over several chunks of rows.
+#include "tests/tensor/cuda/emulate.h"
+
+#include <memory>
+
+#include "tensor/cuda/lora.cuh"
+#include "tests/tensor/cuda/twin.h"
+
+namespace fedit::test {
+namespace {
+
+using emulate::Launch;
+
+struct Member {
+    std::int64_t rows, rank;
+};
+
+struct Case {
+    const char* name;
+    Dtype dtype;
+    std::int64_t in, out, padding;
+    float dropout;
+    std::vector<Member> members;
+};
+
+/// The host's side of one case.
+class Operands {
+public:
+    explicit Operands(const Case& c) : case_(c) {
+        row_begin_.push_back(0);
+        std::uint32_t stream = 10;
+        for (const Member& member : c.members) {
+            row_begin_.push_back(row_begin_.back() + member.rows);
+            rank_ = std::max(rank_, member.rank);
+            a_.push_back(random_matrix(member.rank, c.in, stream++));
+            b_.push_back(random_matrix(c.out, member.rank, stream++));
+            keys_.push_back(0x123456789abcdefULL * stream);
+        }
+        const std::int64_t rows = row_begin_.back();
+        for (std::int64_t t = 0; t < rows; ++t) counters_.push_back(t * 7 + (t % 3 << 33));
+        x_ = random(rows, c.in, 1);
+        y_ = random(rows, c.out, 2);
+        dy_ = random(rows, c.out, 3);
+        dx_ = random(rows, c.in, 4);
+    }
+
+    /// y, s; and dx, and each member's da and db, after the backward pass.
+    std::vector<Matrix> run(const Launch& launch) const {
+        const std::int64_t rows = x_.rows;
+        HostMatrix x = host(x_), y = host(y_), dy = host(dy_), dx = host(dx_),
+                   s(poisoned(rows, rank_), case_.dtype), ds(poisoned(rows, rank_), case_.dtype);
+        std::vector<HostMatrix> factors;
+        std::vector<LoraSlot> slots;
+        factors.reserve(4 * a_.size());
+        for (std::size_t i = 0; i < a_.size(); ++i) {
+            const auto add = [&](const Matrix& m) -> float* {
+                return factors.emplace_back(m, Dtype::fp32).floats();
+            };
+            const float *a = add(a_[i]), *b = add(b_[i]);
+            float *da = add(ones(a_[i])), *db = add(ones(b_[i]));
+            slots.push_back(
+                {.a = a, .b = b, .da = da, .db = db, .rank = a_[i].rows, .scale = scale(i)});
+        }
+        const cuda::DeviceSlots table{.count = static_cast<std::int64_t>(slots.size()),
+                                      .row_begin = row_begin_.data(),
+                                      .adapters = slots.data(),
+                                      .largest_rank = rank_};
+        const std::size_t bytes =
+            cuda::lora_scratch_bytes(rows, case_.in, case_.out, table.count, rank_);
+        HostMatrix scratch(poisoned(1, static_cast<std::int64_t>(bytes / sizeof(float))),
+                           Dtype::fp32);
+        cuda::launch_lora(launch, y.view(), s.view(), x.view(), table, device_dropout());
+        cuda::launch_lora_backward(launch, dx.view(), ds.view(), dy.view(), s.view(), x.view(),
+                                   table, device_dropout(), scratch.floats());
+        std::vector<Matrix> results{y.values(), s.values(), dx.values()};
+        for (std::size_t i = 0; i < slots.size(); ++i) {
+            results.push_back(factors[4 * i + 2].values());
+            results.push_back(factors[4 * i + 3].values());
+        }
+        return results;
+    }
+
+    void expect(const std::vector<Matrix>& got) const {
+        for (std::size_t i = 0; i < a_.size(); ++i) {
+            SCOPED_TRACE("member " + std::to_string(i));
+            const Matrix mask = naive::dropout_mask(dropout(), i, row_begin_[i], rows(i), case_.in);
+            const auto forward = naive::lora(part(x_, i), mask, a_[i], b_[i], scale(i));
+            expect_near(plus(forward.y, part(y_, i)), part(got[0], i));
+            expect_near(forward.s, transpose(rows_of(transpose(part(got[1], i)), 0, a_[i].rows)));
+            const auto backward =
+                naive::lora_backward(part(dy_, i), part(x_, i), mask, a_[i], b_[i], scale(i));
+            expect_near(plus(backward.dx, part(dx_, i)), part(got[2], i));
+            expect_near(plus(backward.da, ones(a_[i])), got[3 + 2 * i]);
+            expect_near(plus(backward.db, ones(b_[i])), got[4 + 2 * i]);
+        }
+    }
+
+    /// y, dx, da and db of one member.
+    std::vector<Matrix> of_member(const std::vector<Matrix>& all, std::size_t i) const {
+        return {part(all[0], i), part(all[2], i), all[3 + 2 * i], all[4 + 2 * i]};
+    }
+    /// Replaces a member by member `i` of others.
+    void copy_member(const Operands& others, std::size_t i) {
+        a_[0] = others.a_[i];
+        b_[0] = others.b_[i];
+        keys_[0] = others.keys_[i];
+        scale_from_ = i;
+        const auto first = static_cast<std::size_t>(others.row_begin_[i]);
+        for (std::size_t t = 0; t < counters_.size(); ++t) {
+            counters_[t] = others.counters_[first + t];
+        }
+        x_ = others.part(others.x_, i);
+        y_ = others.part(others.y_, i);
+        dy_ = others.part(others.dy_, i);
+        dx_ = others.part(others.dx_, i);
+    }
+
+private:
+    Matrix random(std::int64_t rows, std::int64_t cols, std::uint32_t client) const {
+        return rounded_to(case_.dtype, random_matrix(rows, cols, client));
+    }
+    HostMatrix host(const Matrix& m) const {
+        return HostMatrix(m, case_.dtype, m.cols + case_.padding);
+    }
+    Dropout dropout() const {
+        return {.p = case_.dropout, .module = 9, .slot_key = keys_, .row_counter = counters_};
+    }
+    cuda::DeviceDropout device_dropout() const {
+        return {.threshold = dropout().threshold(),
+                .factor = dropout().factor(),
+                .module = dropout().module,
+                .slot_key = keys_.data(),
+                .row_counter = counters_.data()};
+    }
+    float scale(std::size_t i) const { return 0.5F + static_cast<float>(scale_from_ + i); }
+    std::int64_t rows(std::size_t i) const { return row_begin_[i + 1] - row_begin_[i]; }
+    Matrix part(const Matrix& m, std::size_t i) const { return rows_of(m, row_begin_[i], rows(i)); }
+    static Matrix ones(const Matrix& m) { return Matrix(m.rows, m.cols, 1.0); }
+    static Matrix plus(Matrix a, const Matrix& b) {
+        for (std::size_t i = 0; i < a.values.size(); ++i) a.values[i] += b.values[i];
+        return a;
+    }
+    void expect_near(const Matrix& want, const Matrix& got) const {
+        double difference = 0, norm = 0;
+        for (std::size_t i = 0; i < want.values.size(); ++i) {
+            difference += std::pow(got.values[i] - want.values[i], 2);
+            norm += std::pow(want.values[i], 2);
+        }
+        // bf16: input, factor, s and result are rounded to 8 bits, what is summed is not.
+        const double allowed = case_.dtype == Dtype::fp32 ? 1e-6 : 4 * 0x1p-9;
+        EXPECT_LE(std::sqrt(difference), allowed * std::sqrt(norm));
+    }
+
+    Case case_;
+    std::int64_t rank_ = 0;
+    std::size_t scale_from_ = 0;
+    std::vector<std::int64_t> row_begin_, counters_;
+    std::vector<std::uint64_t> keys_;
+    Matrix x_, y_, dy_, dx_;
+    std::vector<Matrix> a_, b_;
+};
+
+class LoraTwin : public testing::TestWithParam<Case> {};
+
+TEST_P(LoraTwin, AgreesWithDoubleLoops) {
+    const Operands operands(GetParam());
+    operands.expect(run_twin([&](const Launch& launch) { return operands.run(launch); }));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Cases, LoraTwin,
+    testing::Values(
+        Case{"one_row", Dtype::bf16, 8, 8, 0, 0, {{1, 1}}},
+        Case{"one_member", Dtype::bf16, 64, 48, 0, 0, {{33, 16}}},
+        Case{"strided", Dtype::bf16, 136, 72, 8, 0, {{70, 5}}},
+        Case{"wider_than_a_block", Dtype::bf16, 296, 264, 0, 0, {{20, 16}}},
+        Case{"several_ranks_and_empty_members",
+             Dtype::bf16,
+             72,
+             40,
+             8,
+             0,
+             {{0, 4}, {13, 17}, {1, 3}, {0, 2}, {40, 32}, {5, 0}}},
+        Case{"rank_of_48", Dtype::bf16, 40, 72, 0, 0, {{20, 48}}},
+        Case{"rank_of_150", Dtype::bf16, 40, 16, 0, 0, {{10, 150}, {7, 9}}},
+        Case{"more_rows_than_a_chunk", Dtype::bf16, 16, 24, 0, 0, {{530, 2}, {3, 2}}},
+        Case{"dropout", Dtype::bf16, 136, 72, 8, 0.25F, {{33, 16}, {0, 4}, {50, 5}}},
+        Case{"dropout_few_columns", Dtype::bf16, 8, 16, 0, 0.5F, {{9, 2}}},
+        Case{"odd_width", Dtype::bf16, 13, 9, 0, 0.25F, {{6, 3}, {4, 9}}},
+        Case{"fp32_one_row", Dtype::fp32, 1, 1, 0, 0, {{1, 1}}},
+        Case{"fp32_strided", Dtype::fp32, 130, 67, 6, 0, {{13, 16}}},
+        Case{"fp32_several_ranks_and_empty_members",
+             Dtype::fp32,
+             72,
+             90,
+             3,
+             0,
+             {{0, 4}, {13, 20}, {1, 3}, {0, 2}, {20, 17}, {5, 0}}},
+        Case{"fp32_more_rows_than_a_chunk", Dtype::fp32, 5, 9, 0, 0, {{530, 2}, {3, 2}}},
+        Case{"fp32_dropout", Dtype::fp32, 130, 67, 6, 0.25F, {{13, 16}, {0, 4}, {20, 5}}},
+        Case{"fp32_wide", Dtype::fp32, 1100, 20, 0, 0.05F, {{5, 8}}}),
+    [](const auto& test) { return std::string(test.param.name); });
+
+TEST(LoraTwins, AMemberHasItsBitsAloneAndInCompany) {
+    for (const Dtype dtype : {Dtype::bf16, Dtype::fp32}) {
+        const Operands company(
+            {"company", dtype, 72, 40, 0, 0.25F, {{5, 8}, {70, 8}, {3, 16}, {0, 4}}});
+        Operands alone({"alone", dtype, 72, 40, 0, 0.25F, {{70, 8}}});
+        alone.copy_member(company, 1);
+        const Launch launch({});
+        const auto in_company = company.of_member(company.run(launch), 1);
+        const auto by_itself = alone.of_member(alone.run(launch), 0);
+        for (std::size_t i = 0; i < by_itself.size(); ++i) {
+            EXPECT_TRUE(same_bits(by_itself[i], in_company[i])) << "result " << i;
+        }
+    }
+}
+
+TEST(LoraTwins, PhiloxGivesTheAnswersPublishedWithRandom123) {
+    const uint4 r =
+        cuda::philox({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, 0xa4093822, 0x299f31d0);
+    EXPECT_EQ(r.x, 0xd16cfe09U);
+    EXPECT_EQ(r.y, 0x94fdccebU);
+    EXPECT_EQ(r.z, 0x5001e420U);
+    EXPECT_EQ(r.w, 0x24126ea1U);
+}
+
+TEST(LoraBarriers, AreAllNeeded) {
+    const Operands operands({"barriers", Dtype::bf16, 296, 264, 0, 0, {{150, 16}}});
+    const auto run = [&](const Launch& launch) { return operands.run(launch); };
+    EXPECT_TRUE(every_barrier_matters("lora_down.cuh", run));
+    EXPECT_TRUE(every_barrier_matters("lora_gradient.cuh", run));
+}
+
+}  // namespace
+}  // namespace fedit::test
