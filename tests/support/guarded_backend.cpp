@@ -80,9 +80,9 @@ public:
         }
         return begin;
     }
-    template <class Float>
-    std::span<Float> vector(std::span<Float> values) {
-        floats(values.data(), static_cast<std::int64_t>(values.size()));
+    template <class T>
+    std::span<T> vector(std::span<T> values) {
+        require_memory(values.data(), values.size_bytes());
         return values;
     }
     const PackedWeight& packed(const PackedWeight& w) {
@@ -461,6 +461,12 @@ double GuardedBackend::squared_norm(std::span<const float> x) {
     ++waits_;
     Operation run(*this, "squared_norm");
     return cpu_->squared_norm(run.vector(x));
+}
+
+void GuardedBackend::accumulate_fixed(std::span<std::uint64_t> words, std::span<const float> x,
+                                      std::span<const float> x0, double weight) {
+    Operation run(*this, "accumulate_fixed");
+    cpu_->accumulate_fixed(run.vector(words), run.vector(x), run.vector(x0), weight);
 }
 
 }  // namespace fedit::test

@@ -91,6 +91,8 @@ public:
     void scale(std::span<float> x, float factor) override;
     void fill(std::span<float> x, float value) override;
     double squared_norm(std::span<const float> x) override;
+    void accumulate_fixed(std::span<std::uint64_t> words, std::span<const float> x,
+                          std::span<const float> x0, double weight) override;
 
 private:
     class Operation;
