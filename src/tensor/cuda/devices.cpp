@@ -20,6 +20,16 @@ std::string version_text(int version) {
     return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
 }
 
+/// "GPU-5a3c1f02-...", as nvidia-smi spells it; a part of a card (MIG) has one of its own.
+std::string uuid_text(const cudaUUID_t& uuid) {
+    std::string text = "GPU";
+    for (std::size_t i = 0; i < sizeof uuid.bytes; ++i) {
+        if (i == 0 || i == 4 || i == 6 || i == 8 || i == 10) text += '-';
+        text += fmt::format("{:02x}", static_cast<unsigned char>(uuid.bytes[i]));
+    }
+    return text;
+}
+
 /// 0 without a driver.
 int driver_version() {
     int version = 0;
@@ -74,7 +84,8 @@ CudaDevice describe_device(int device) {
                      .libraries = libraries(),
                      .bf16 = properties.major >= oldest_major,
                      .products_independent_of_threads = true,
-                     .memory_bytes = static_cast<std::int64_t>(properties.totalGlobalMem)},
+                     .memory_bytes = static_cast<std::int64_t>(properties.totalGlobalMem),
+                     .device_id = uuid_text(properties.uuid)},
             .processors = properties.multiProcessorCount,
             .bus_id = fmt::format("{:04x}:{:02x}:{:02x}", properties.pciDomainID,
                                   properties.pciBusID, properties.pciDeviceID)};
