@@ -5,6 +5,7 @@
 #include "fedit/federation/aggregate.h"
 #include "fedit/federation/plan.h"
 #include "tests/federation/random_updates.h"
+#include "tests/support/guarded_backend.h"
 #include "tests/support/mpi_test_main.h"
 
 namespace fedit {
@@ -54,6 +55,21 @@ TEST(OrderFreeSum, RanksWithoutAClientAddNothing) {
     OrderFreeSum alone(test::any_backend(), size);
     alone.add(test::random_update(1, size), global, 1, 9);
     EXPECT_TRUE(dealt.host_words() == alone.host_words());
+}
+
+TEST(OrderFreeSum, HasTheSameWordsInMemoryThatTheHostCannotTouch) {
+    test::GuardedBackend guarded;
+    const auto global = test::random_update(0, size);
+    const auto summed = [&](Backend& backend) {
+        OrderFreeSum sum(backend, size);
+        const auto rank = static_cast<std::uint32_t>(test::world().rank());
+        sum.add(test::random_update(1 + rank, size), global, 0.5, 3);
+        DeviceSum(test::world(), backend, SumChoice::mpi).sum(sum.words());
+        return sum;
+    };
+    const OrderFreeSum want = summed(test::any_backend()), got = summed(guarded);
+    EXPECT_TRUE(got.host_words() == want.host_words());
+    EXPECT_EQ(got.mean(3), want.mean(3));
 }
 
 }  // namespace
