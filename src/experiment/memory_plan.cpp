@@ -23,21 +23,21 @@ std::size_t times(int ranks, std::size_t each) {
 }  // namespace
 
 std::size_t MemoryPlan::needed_on_device() const {
-    return on_device() ? base + times(ranks_on_device, training + overhead) : 0;
+    return on_device() ? base + times(ranks_on_device, training + sum + overhead) : 0;
 }
 
 std::size_t MemoryPlan::needed_on_node() const {
     const std::size_t host = times(ranks_on_node, records + round);
-    return on_device() ? host : base + times(ranks_on_node, training) + host;
+    return on_device() ? host : base + times(ranks_on_node, training + sum) + host;
 }
 
 std::string MemoryPlan::device_text() const {
     if (!on_device()) return "";
     return fmt::format(
-        "memory of a device: {} = base model {} + {} rank(s) x (training {}, libraries {}); {} has "
-        "{}",
-        bytes(needed_on_device()), bytes(base), ranks_on_device, bytes(training), bytes(overhead),
-        device_name, bytes(device));
+        "memory of a device: {} = base model {} + {} rank(s) x (training {}, sum {}, libraries "
+        "{}); {} has {}",
+        bytes(needed_on_device()), bytes(base), ranks_on_device, bytes(training), bytes(sum),
+        bytes(overhead), device_name, bytes(device));
 }
 
 std::string MemoryPlan::node_text() const {
@@ -50,7 +50,7 @@ std::string MemoryPlan::node_text() const {
         "memory of a node: {} = base model {} + {} rank(s) x (training {}, records {}, round {}); "
         "there are {}",
         bytes(needed_on_node()), bytes(base), ranks_on_node, bytes(training), bytes(records),
-        bytes(round), bytes(node));
+        bytes(round + sum), bytes(node));
 }
 
 void MemoryPlan::require_fits() const {

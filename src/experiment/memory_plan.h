@@ -13,10 +13,11 @@ struct MemoryPlan {
         0;  ///< a rank: activations of the largest micro-batch, adapter, optimizer
     std::size_t overhead = 0;  ///< a rank: what its device's libraries take beside
     std::size_t records = 0;   ///< a rank: token ids and labels
-    std::size_t round = 0;     ///< a rank: global adapter, sum, upload
+    std::size_t round = 0;     ///< a rank: global adapter, upload
+    std::size_t sum = 0;       ///< a rank: the order-free sum, where training is
     int ranks_on_node = 1;
     std::size_t node = 0;  ///< memory there is on a node
-    // Where base and training lie in memory of a device's own:
+    // Where base, training and sum lie in memory of a device's own:
     std::string device_name{};  ///< empty: they lie in the node's memory
     int ranks_on_device = 1;    ///< at most
     std::size_t device = 0;     ///< memory there is on a device

@@ -143,9 +143,10 @@ void Setup::plan_memory() {
                                        static_cast<std::size_t>(layout_.size) * sizeof(float));
     const std::size_t tokens = data_.records.tokens.size() + data_.evaluation.tokens.size();
     memory_.records = tokens * 2 * sizeof(std::int32_t);
-    // The global adapter, a finished client's upload, and the 64-bit sum.
+    // The global adapter and a finished client's upload.
     const auto size = static_cast<std::size_t>(layout_.size);
-    memory_.round = size * 4 * sizeof(float) + OrderFreeSum::device_bytes(size);
+    memory_.round = size * 4 * sizeof(float);
+    memory_.sum = OrderFreeSum::device_bytes(size);
     if (config_.log_aggregation_error > 0) {
         const auto sampled =
             static_cast<std::size_t>(sample_size(config_.client_fraction, data_.num_clients()));

@@ -115,7 +115,8 @@ TEST(MemoryPlan, CountsTheBaseOnceANode) {
     MemoryPlan plan{.base = 100 * mebibyte,
                     .training = 10 * mebibyte,
                     .records = 2 * mebibyte,
-                    .round = mebibyte,
+                    .round = mebibyte / 2,
+                    .sum = mebibyte / 2,
                     .ranks_on_node = 4,
                     .node = 152 * mebibyte};
     EXPECT_EQ(plan.needed_on_node(), 152 * mebibyte);
@@ -135,10 +136,11 @@ TEST(MemoryPlan, CountsTheBaseOnceANode) {
 
 TEST(MemoryPlan, TellsADevicesMemoryFromTheNodes) {
     MemoryPlan plan{.base = 100 * mebibyte,
-                    .training = 10 * mebibyte,
+                    .training = 8 * mebibyte,
                     .overhead = 5 * mebibyte,
                     .records = 2 * mebibyte,
                     .round = mebibyte,
+                    .sum = 2 * mebibyte,
                     .ranks_on_node = 4,
                     .node = 12 * mebibyte,
                     .device_name = "a card",
