@@ -9,6 +9,7 @@
 
 #include <cstdint>
 
+#include "tensor/cuda/dropout.cuh"
 #include "tensor/cuda/rows.cuh"
 #include "tensor/cuda/slots.h"
 #include "tensor/cuda/tiles.cuh"
@@ -73,5 +74,28 @@ struct LoraGradient {
         return part + number * slots.largest_rank * depth;
     }
 };
+
+/// Columns [column, column + 8) of the rows first, first + step, ... of one member, dropped on the
+/// input's side; zeros beyond `end` and `depth`. All loads begin before the masks are drawn.
+template <LoraSide side, int N>
+__device__ void load_vectors(uint4 (&v)[N], Rows<Bf16> x, std::int64_t first, int step,
+                             std::int64_t end, std::int64_t column, std::int64_t depth,
+                             const DeviceDropout& dropout, std::int64_t slot) {
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+        const std::int64_t row = first + i * step;
+        v[i] = uint4{0, 0, 0, 0};
+        if (row < end && column < depth) v[i] = load16(x.at(row, column));
+    }
+    if constexpr (side == LoraSide::input) {
+        if (dropout.threshold == 0) return;
+#pragma unroll
+        for (int i = 0; i < N; ++i) {
+            const std::int64_t row = first + i * step;
+            if (row >= end) continue;
+            v[i] = drop(v[i], keep_mask(dropout_row(dropout, slot, row), column / 8));
+        }
+    }
+}
 
 }  // namespace fedit::cuda

@@ -3,7 +3,6 @@
 // Philox block's eight columns.
 #pragma once
 
-#include "tensor/cuda/dropout.cuh"
 #include "tensor/cuda/lora_arguments.cuh"
 
 namespace fedit::cuda {
@@ -47,34 +46,20 @@ __global__ void __launch_bounds__(down_threads) lora_down_kernel(LoraDown<Bf16> 
     const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
     const int place = lane / 4, quarter = lane % 4;
 
-    const bool drops = side == LoraSide::input && a.dropout.threshold > 0;
     float sum[MT][NT][4] = {};
 #pragma unroll 1
     for (std::int64_t j = warp * down_columns + 8 * quarter; j - 8 * quarter < a.depth;
          j += down_warps * down_columns) {
-        uint4 x[MT][2];
-#pragma unroll
-        for (int m = 0; m < 2 * MT; ++m) {
-            const std::int64_t row = tile.first + 8 * m + place;
-            x[m / 2][m % 2] = uint4{0, 0, 0, 0};
-            if (row < tile.end && j < a.depth) x[m / 2][m % 2] = load16(a.x.at(row, j));
-        }
-        if (drops) {
-#pragma unroll
-            for (int m = 0; m < 2 * MT; ++m) {
-                const std::int64_t row = tile.first + 8 * m + place;
-                if (row >= tile.end) continue;
-                x[m / 2][m % 2] = drop(x[m / 2][m % 2],
-                                       keep_mask(dropout_row(a.dropout, tile.segment, row), j / 8));
-            }
-        }
+        uint4 x[2 * MT];
+        load_vectors<side>(x, a.x, tile.first + place, 8, tile.end, j, a.depth, a.dropout,
+                           tile.segment);
 #pragma unroll
         for (int n = 0; n < NT; ++n) {
             std::uint32_t w[4];
             load_weights(w, factor, first_rank + 8 * n + place, j);
 #pragma unroll
             for (int m = 0; m < MT; ++m) {
-                const uint4 &up = x[m][0], &low = x[m][1];
+                const uint4 &up = x[2 * m], &low = x[2 * m + 1];
                 const std::uint32_t left[4] = {up.x, low.x, up.y, low.y};
                 const std::uint32_t right[4] = {up.z, low.z, up.w, low.w};
                 mma(sum[m][n], left, w[0], w[1]);

@@ -3,7 +3,6 @@
 // first row, so its bits do not depend on who runs beside it.
 #pragma once
 
-#include "tensor/cuda/dropout.cuh"
 #include "tensor/cuda/lora_arguments.cuh"
 
 namespace fedit::cuda {
@@ -55,7 +54,6 @@ __global__ void __launch_bounds__(gradient_threads)
         static_cast<std::int64_t>(blockIdx.y) / rank_tiles * gradient_columns +
         threadIdx.x / 32 * gradient_warp_columns;
     const std::int64_t column = first + 8 * place;
-    const bool drops = side == LoraSide::input && a.dropout.threshold > 0;
 
     float sum[MT][8][4] = {};
 #pragma unroll 1
@@ -67,21 +65,8 @@ __global__ void __launch_bounds__(gradient_threads)
         for (int t = 4 * quarter; t < gradient_rows && begin + t - 4 * quarter < tile.end;
              t += 16) {
             uint4 x[4];
-#pragma unroll
-            for (int i = 0; i < 4; ++i) {
-                const std::int64_t row = begin + t + i;
-                x[i] = uint4{0, 0, 0, 0};
-                if (row < tile.end && column < a.depth) x[i] = load16(a.x.at(row, column));
-            }
-            if (drops) {
-#pragma unroll
-                for (int i = 0; i < 4; ++i) {
-                    const std::int64_t row = begin + t + i;
-                    if (row >= tile.end) continue;
-                    x[i] = drop(x[i],
-                                keep_mask(dropout_row(a.dropout, tile.segment, row), column / 8));
-                }
-            }
+            load_vectors<side>(x, a.x, begin + t, 1, tile.end, column, a.depth, a.dropout,
+                               tile.segment);
             std::uint32_t left[MT][4];
 #pragma unroll
             for (int m = 0; m < MT; ++m) {

@@ -3,7 +3,6 @@
 // thread works on eight neighbouring columns, whose mask is one Philox block.
 #pragma once
 
-#include "tensor/cuda/dropout.cuh"
 #include "tensor/cuda/lora_arguments.cuh"
 
 namespace fedit::cuda {

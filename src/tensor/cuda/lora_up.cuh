@@ -2,7 +2,6 @@
 // tensor cores. y is read and written once, in 16-byte vectors; no shared memory.
 #pragma once
 
-#include "tensor/cuda/dropout.cuh"
 #include "tensor/cuda/lora_arguments.cuh"
 
 namespace fedit::cuda {
@@ -39,7 +38,8 @@ __device__ inline void add_vector(Bf16* y, const float (&x)[8], float factor) {
 /// j-th of 4 products is mma's column 2 (l % 4) + i. Ranks are numbered so that a lane's four are
 /// neighbours.
 template <int KT, LoraSide side>
-__global__ void __launch_bounds__(up_threads) lora_up_kernel(LoraUp<Bf16> a, int first_rank) {
+__global__ void __launch_bounds__(up_threads, KT > 4 ? 3 : 4)
+    lora_up_kernel(LoraUp<Bf16> a, int first_rank) {
     const Tile tile = find_tile<up_rows>(a.slots.row_begin, a.slots.count, blockIdx.x);
     if (tile.empty()) return;
     const LoraSlot& slot = a.slots.adapters[tile.segment];
