@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <iostream>
 #include <sstream>
 
 #include "fedit/core/error.h"
@@ -71,6 +72,23 @@ TEST(FederatedData, ClientFilesAreClientsAndTheTestFileIsHeldOut) {
         EXPECT_NE(said.find("3 of 12 training records have no labelled token"), std::string::npos)
             << said;
     }
+}
+
+// Tokenised once for the run: what rank 0 encoded is all that the others ever have.
+TEST(FederatedData, RankZeroAloneReadsAndEncodes) {
+    const bool is_root = test::world().rank() == 0;
+    Config config;
+    config.data = is_root ? test::source_path("data/test.jsonl").string() : "absent.jsonl";
+    config.tokenizer = is_root ? test::source_path("data/tiny-llama").string() : "absent";
+    const FederatedData data = load_data(test::world(), config, 1536,
+                                         Log(std::cerr, test::world().rank(), Verbosity::quiet));
+    EXPECT_EQ(data.records.size(), 80);
+    EXPECT_GT(data.records.tokens.size(), 80U * 20);
+    EXPECT_TRUE(
+        test::world().equal(short_hash(sha256(std::as_bytes(std::span(data.records.tokens))))));
+    std::int64_t tokens = 0;
+    for (int k = 0; k < data.num_clients(); ++k) tokens += std::ssize(data.client(k).tokens);
+    EXPECT_EQ(tokens, std::ssize(data.records.tokens));
 }
 
 TEST(FederatedData, OneFileIsDealtEvenlyAndIdleClientsAreNamed) {
