@@ -125,6 +125,25 @@ def partition(run):
     return figure
 
 
+def client_skills(run):
+    """Client x category: the loss of the last evaluation, each client with its own adapter."""
+    rows = run.client_evaluation
+    rows = rows[(rows["round"] == rows["round"].max()) & (rows["category"] != "all")]
+    table = rows.pivot(index="client", columns="category", values="loss")
+    figure, axes = _axes(height=min(12.0, max(2.4, 1.6 + 0.28 * len(table))), ylabel="client")
+    image = axes.imshow(table.to_numpy(), aspect="auto", cmap="YlGnBu", interpolation="nearest")
+    axes.grid(False)
+    axes.set_xticks(range(len(table.columns)), table.columns, rotation=30, ha="right")
+    axes.set_yticks(range(len(table)), table.index)
+    if len(table) <= MOST_LABELLED_CLIENTS:
+        middle = (numpy.nanmin(table.to_numpy()) + numpy.nanmax(table.to_numpy())) / 2
+        for (client, category), loss in numpy.ndenumerate(table.to_numpy()):
+            axes.text(category, client, f"{loss:.2f}", ha="center", va="center", fontsize=8,
+                      color="white" if loss > middle else "#333")
+    figure.colorbar(image, ax=axes, label="loss (nats a token)", pad=0.02)
+    return figure
+
+
 def phases(run):
     """Seconds of each phase, stacked, by round."""
     rounds = run.rounds.fillna({name: 0.0 for name in run.rounds if name.startswith("seconds_")})

@@ -32,6 +32,7 @@ def _draw(run):
     wanted = {
         "losses": run.rounds[["train_loss", "eval_loss"]].notna().any(axis=None),
         "category_losses": (run.evaluation["category"] != "all").any(),
+        "client_skills": (run.client_evaluation["category"] != "all").any(),
         "client_losses": run.clients["loss_last"].notna().any(),
         "partition": run.partition.size > 0,
         "phases": run.rounds["seconds_total"].notna().any(),

@@ -14,7 +14,8 @@ ATTEMPTS, PAUSE = 5, 0.2  # a file on its way may be missing for a moment; secon
 
 # Columns that the package reads, and what stands for one that a file does not have. Other columns
 # of a file are kept as they are.
-_KEY = -1  # a whole number, and a table without such a column is an error
+GLOBAL = -1  # in place of a client: the global adapter
+_KEY = -2  # a whole number, and a table without such a column is an error
 _TEXT_KEY = "-"  # the same for a text
 _TABLES = {
     "lives": {"start": "", "end": "", "end_reason": "", "world_size": numpy.nan,
@@ -28,7 +29,7 @@ _TABLES = {
     "clients": {"round": _KEY, "client": _KEY, "rejected": 0, **dict.fromkeys((
         "rank", "records", "tokens", "labelled_tokens", "steps", "loss_first", "loss_last",
         "update_norm", "seconds"), numpy.nan)},
-    "evaluation": {"round": _KEY, "category": _TEXT_KEY, **dict.fromkeys((
+    "evaluation": {"round": _KEY, "client": GLOBAL, "category": _TEXT_KEY, **dict.fromkeys((
         "loss", "perplexity", "token_accuracy", "labelled_tokens", "records",
         "records_without_label"), numpy.nan)},
 }
@@ -48,7 +49,8 @@ class Run:
     """One reading of a run's log; open the run again to see later rounds.
 
     rounds: one row a round. clients: one row per (round, client). evaluation: one row per (round,
-    category), with "all" for the total. lives: one row a start of the program. partition: one row
+    category), with "all" for the total; where clients train alone (--mode local), the mean over
+    them. client_evaluation: their own rows, one per (round, client, category); else empty. lives: one row a start of the program. partition: one row
     a client, one column a category, number of records; empty if the log does not have it.
     Losses are nats a token, times seconds, sizes bytes; see the columns' attributes in the file.
     """
@@ -60,6 +62,7 @@ class Run:
     rounds: pandas.DataFrame
     clients: pandas.DataFrame
     evaluation: pandas.DataFrame
+    client_evaluation: pandas.DataFrame
     lives: pandas.DataFrame
     partition: pandas.DataFrame
 
@@ -86,6 +89,7 @@ def open_run(folder):
         attributes = {name: _plain(value) for name, value in file.attrs.items()}
         tables = {name: _read_table(file, name, path) for name in _TABLES}
         partition = _read_partition(file, path)
+    tables["evaluation"], tables["client_evaluation"] = _split_evaluation(tables["evaluation"])
     return Run(path=path, written=datetime.fromtimestamp(path.stat().st_mtime, timezone.utc),
                configuration=_parse_configuration(attributes.pop("configuration", "")),
                attributes=attributes, partition=partition, **tables)
@@ -151,6 +155,16 @@ def _read_table(file, name, path):
                                   dtype=object if isinstance(default, str) else None)
     known = list(_TABLES[name])
     return pandas.DataFrame(columns)[known + [key for key in columns if key not in known]]
+
+
+def _split_evaluation(rows):
+    """(rows of the global adapter, and the mean of the clients where each has its own; theirs)."""
+    own = rows[rows["client"] != GLOBAL].reset_index(drop=True)
+    shared = rows[rows["client"] == GLOBAL].drop(columns="client")
+    if own.empty:
+        return shared.reset_index(drop=True), own
+    means = own.drop(columns="client").groupby(["round", "category"], sort=False).mean()
+    return pandas.concat([shared, means.reset_index()], ignore_index=True), own
 
 
 def _read_partition(file, path):

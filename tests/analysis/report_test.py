@@ -98,6 +98,17 @@ class OpenRun(WithFolder):
         self.assertEqual(table.columns.tolist(), run_file.CATEGORIES)
         self.assertEqual(table.loc[1].tolist(), [28, 35, 2, 9])
 
+    def test_clients_that_train_alone_have_their_own_evaluation(self):
+        run_file.write(self.log, local=True)
+        run = open_run(self.folder)
+        own = run.client_evaluation
+        self.assertEqual(list(zip(own["client"], own["category"], own["loss"])),
+                         run_file.local_evaluation())
+        self.assertEqual(run.evaluation["loss"].tolist(), [1.5, 1.75, 2.0, 2.25, 2.5])
+        page = Page(self.command()[2])
+        self.assertIn("client_skills", page.drawings)
+        self.assertIn("2.25", page.texts, "client 1's loss of the first category")
+
     def test_attributes_and_configuration(self):
         run_file.write(self.log)
         run = open_run(self.folder)

@@ -22,8 +22,15 @@ def sampled(round_):
     return [(round_ + i) % CLIENTS for i in (0, 1, 3)]
 
 
-def write(path, rounds=4, end_reason="done", evaluate=True, schema=1, clients=CLIENTS):
-    """`rounds` rounds of which every second one is evaluated; client 1 is rejected in round 1."""
+def local_evaluation():
+    """Round 0 of a local run: (client, category, loss), two clients and the whole besides."""
+    return [(client, category, 1.0 + client + 0.25 * i) for client in range(2)
+            for i, category in enumerate(["all", *CATEGORIES])]
+
+
+def write(path, rounds=4, end_reason="done", evaluate=True, schema=1, clients=CLIENTS, local=False):
+    """`rounds` rounds of which every second one is evaluated; client 1 is rejected in round 1.
+    local: the only evaluation is that of local_evaluation()."""
     with h5py.File(path, "w", userblock_size=512) as file:
         file.attrs.update(schema_version=schema, creator="fedit 0.1.0", git_commit="abc123",
                           git_dirty=0, configuration=CONFIGURATION, seed=7, identity="f00d",
@@ -61,10 +68,17 @@ def write(path, rounds=4, end_reason="done", evaluate=True, schema=1, clients=CL
         names = ["all", *CATEGORIES] * len(evaluated)
         losses = numpy.array([3.2 - 0.25 * r + 0.1 * i for r in evaluated
                               for i in range(1 + len(CATEGORIES))])
-        _table(file, "evaluation", {
-            "round": numpy.repeat(numpy.array(evaluated, int), 1 + len(CATEGORIES)),
-            "category": names if names else numpy.array([], h5py.string_dtype()),
-            "loss": losses, "perplexity": numpy.exp(losses)})
+        if local:
+            rows = local_evaluation()
+            _table(file, "evaluation", {
+                "round": numpy.zeros(len(rows), int), "client": [row[0] for row in rows],
+                "category": [row[1] for row in rows], "loss": [row[2] for row in rows],
+                "perplexity": numpy.exp([row[2] for row in rows])})
+        else:
+            _table(file, "evaluation", {
+                "round": numpy.repeat(numpy.array(evaluated, int), 1 + len(CATEGORIES)),
+                "category": names if names else numpy.array([], h5py.string_dtype()),
+                "loss": losses, "perplexity": numpy.exp(losses)})
         counts = numpy.arange(clients * len(CATEGORIES)).reshape(clients, -1) * 7 % 40
         totals = counts.sum(axis=1)
         _table(file, "partition", {
