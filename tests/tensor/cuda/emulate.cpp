@@ -142,10 +142,10 @@ void Machine::run_until_all_wait() {
     }
 }
 
-/// Gives each lane a turn; whether one could use it.
+/// Gives each lane a turn, until the block's barrier opens; whether one could use it.
 bool Machine::run_warp(int warp) {
     bool ran = false;
-    for (int i = 0; i < warp_lanes; ++i) {
+    for (int i = 0; i < warp_lanes && !block_released_; ++i) {
         const int lane = settings_.order == Order::first_to_last ? i : warp_lanes - 1 - i;
         const int thread = warp * warp_lanes + lane;
         if (!fibres_[static_cast<std::size_t>(thread)].can_run()) continue;

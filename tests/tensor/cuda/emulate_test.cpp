@@ -104,14 +104,29 @@ TEST(Emulation, RefusesWhatAGpuWouldFailAt) {
     EXPECT_EQ(ran, std::vector<int>(32, 1)) << "after failures all goes on";
 }
 
-TEST(Emulation, FindsABarrierThatIsNotNeeded) {
-    const auto twin = [](const emulate::Launch&) -> std::vector<Matrix> {
-        Matrix sum(1, 1);
-        run(64, {}, [&] { sum.values[0] = cuda::block_sum(1.0F); });
-        return {sum};
+/// Two barriers in block_sum, of which one sum alone needs only the second.
+void sums_kernel(double* out, int count) {
+    double sum = 0;
+    for (int i = 0; i < count; ++i) sum += cuda::block_sum((i + 1.0) * threadIdx.x);
+    if (threadIdx.x == 0) *out = sum;
+}
+
+TEST(Emulation, TellsNeededBarriersFromOthers) {
+    const auto twin = [](int sums) -> Twin {
+        return [sums](const emulate::Launch& launch) -> std::vector<Matrix> {
+            Matrix sum = poisoned(1, 1);
+            launch(cuda::Grid{.x = 1, .threads = 96}, sums_kernel, sum.values.data(), sums);
+            return {sum};
+        };
     };
-    // The barriers of this sum were not left out, since it was not started by `launch`.
-    EXPECT_FALSE(every_barrier_matters("rows.cuh", twin));
+    EXPECT_EQ(run_twin(twin(3))[0](0, 0), 6 * (95.0 * 96 / 2));
+    EXPECT_TRUE(every_barrier_matters("rows.cuh", twin(3)));
+    const auto once = every_barrier_matters("rows.cuh", twin(1));
+    EXPECT_FALSE(once);
+    EXPECT_NE(std::string(once.message()).find("nothing changes without"), std::string::npos);
+    const auto never = every_barrier_matters("rows.cuh", twin(0));
+    EXPECT_FALSE(never);
+    EXPECT_NE(std::string(never.message()).find("0 were reached"), std::string::npos);
 }
 
 /// The whole text of a file.
