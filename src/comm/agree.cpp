@@ -1,5 +1,7 @@
 // comm/agree.cpp: one rank's error becomes the error of all.
+#include <filesystem>
 #include <optional>
+#include <system_error>
 
 #include "comm/communicator_impl.h"
 #include "comm/mpi_check.h"
@@ -56,6 +58,19 @@ Report unpack(std::span<const std::byte> bytes) {
     throw Error(report.code, std::move(report.faults));
 }
 
+/// What the standard library throws about a path, in our form: input of the user's if the path
+/// itself cannot be, else a failure.
+std::exception_ptr error_of(const std::filesystem::filesystem_error& failed) {
+    const Fault fault{.what = "cannot look at the path: " + failed.code().message(),
+                      .where = failed.path1().string(),
+                      .remedy = "check the spelling of the path, and who may enter its folders"};
+    for (const std::errc of_path : {std::errc::filename_too_long, std::errc::permission_denied,
+                                    std::errc::too_many_symbolic_link_levels}) {
+        if (failed.code() == of_path) return std::make_exception_ptr(InputError(fault));
+    }
+    return std::make_exception_ptr(IoError(failed.code().value(), fault));
+}
+
 /// The lowest rank that failed, or the number of ranks if none did.
 int first_failing_rank(bool failed, MPI_Comm comm, int rank, int size) {
     int first = failed ? rank : size;
@@ -86,6 +101,8 @@ void Communicator::together(std::string_view phase_name, const std::function<voi
     std::exception_ptr error;
     try {
         work();
+    } catch (const std::filesystem::filesystem_error& failed) {
+        error = error_of(failed);
     } catch (...) {
         error = std::current_exception();
     }

@@ -233,6 +233,10 @@ std::vector<BadInput> command_lines() {
         {"ini_absent", 2, words({"train", "--config", "no/such.ini"}), {"no/such.ini"}},
         {"ini_unknown_name", 2, bad_ini("lora_r = 4\n"), {"run.ini, line 1", "lora-r?"}},
         {"ini_repeated_name", 2, bad_ini("seed = 4\nseed = 4\n"), {"line 2", "set twice"}},
+        {"ini_of_a_terminal",
+         2,
+         bad_ini("\x1b[2J\n"),
+         {"\"\\x1b[2J\" is not a setting", "run.ini, line 1"}},
         {"ini_no_setting", 2, bad_ini("seed 4\n"), {"line 1", "name = value"}},
     };
 }
@@ -286,6 +290,12 @@ std::vector<BadInput> records() {
              return evaluate(write_tiny_model(folder / "model"), (folder / "none.jsonl").string());
          },
          {"none.jsonl"}},
+        {"data_path_too_long",
+         2,
+         [](const fs::path& folder) {
+             return evaluate(write_tiny_model(folder / "model"), std::string(300, 'x'));
+         },
+         {"cannot look at the path: File name too long", "xxx", "check the spelling"}},
         {"data_empty", 2, bad_data(""), {"records.jsonl"}},
         {"data_bad_utf8",
          2,

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
+#include <string>
+#include <string_view>
 
 namespace fedit {
 namespace {
@@ -32,6 +34,23 @@ TEST(Error, LeavesOutALineWithoutText) {
     EXPECT_STREQ(RunError({.what = "lost", .where = "", .remedy = "run again"}).what(),
                  "lost\n  do:    run again");
     EXPECT_STREQ(RunError({.what = "lost", .where = "", .remedy = ""}).what(), "lost");
+}
+
+TEST(Error, CommandsNoTerminal) {
+    const InputError error({.what = "\"\x1b[2Jnone\x7f\r\" is not a setting",
+                            .where = "caf\xc3\xa9.ini, line 1",
+                            .remedy = "first\n\tsecond"});
+    EXPECT_STREQ(error.what(),
+                 "\"\\x1b[2Jnone\\x7f\\x0d\" is not a setting\n  where: caf\xc3\xa9.ini, line 1\n"
+                 "  do:    first\n\tsecond");
+}
+
+TEST(Error, CutsATextWithoutEnd) {
+    const std::string text(1'000'000, 'x');
+    const InputError error({.what = text, .where = "a.json", .remedy = "mend a"});
+    EXPECT_LT(std::string_view(error.what()).size(), 3000U);
+    EXPECT_TRUE(
+        std::string_view(error.what()).ends_with("x ...\n  where: a.json\n  do:    mend a"));
 }
 
 TEST(Error, EveryKindHasItsExitCode) {
