@@ -8,11 +8,11 @@ namespace fedit {
 
 /// Bytes.
 struct MemoryPlan {
-    std::size_t base = 0;  ///< frozen weights, once a node, or once a device
-    std::size_t training =
-        0;  ///< a rank: activations of the largest micro-batch, adapter, optimizer
+    std::size_t base = 0;      ///< frozen weights, once a node, or once a device
+    std::size_t training = 0;  ///< a rank: activations of the largest micro-batch, adapter,
+                               ///< optimizer; a CPU's overhead
     std::size_t overhead = 0;  ///< a rank: what its device's libraries take beside
-    std::size_t records = 0;   ///< a rank: token ids and labels
+    std::size_t records = 0;   ///< a rank: token ids and labels, as they arrive
     std::size_t round = 0;     ///< a rank: global adapter, upload
     std::size_t sum = 0;       ///< a rank: the order-free sum, where training is
     int ranks_on_node = 1;

@@ -141,8 +141,11 @@ void Setup::plan_memory() {
     memory_.training =
         std::max(memory_.training, decoder_->activation_bytes(evaluated, Pass::evaluate) +
                                        static_cast<std::size_t>(layout_.size) * sizeof(float));
+    const DeviceInfo info = machine_.backend->info();
+    if (info.host_memory) memory_.training += static_cast<std::size_t>(info.overhead_bytes);
+    // Ids and labels; the message they come in; on rank 0 the texts they were made of.
     const std::size_t tokens = data_.records.tokens.size() + data_.evaluation.tokens.size();
-    memory_.records = tokens * 2 * sizeof(std::int32_t);
+    memory_.records = 3 * tokens * 2 * sizeof(std::int32_t);
     // The global adapter and a finished client's upload.
     const auto size = static_cast<std::size_t>(layout_.size);
     memory_.round = size * 4 * sizeof(float);
@@ -156,7 +159,7 @@ void Setup::plan_memory() {
     const Communicator node = comm_.node();
     memory_.ranks_on_node = node.size();
     memory_.node = static_cast<std::size_t>(node_memory_bytes());
-    if (const DeviceInfo info = machine_.backend->info(); !info.host_memory) {
+    if (!info.host_memory) {
         memory_.device_name = info.model;
         memory_.device = static_cast<std::size_t>(info.memory_bytes);
         memory_.overhead = static_cast<std::size_t>(info.overhead_bytes);

@@ -70,7 +70,10 @@ ActivationPlan Decoder::Impl::plan() const {
 std::size_t Decoder::Impl::activation_bytes(const PassSize& size, Pass pass) const {
     Arena counter(nullptr);
     place_activations(plan(), size, pass, counter);
-    return counter.used() + packed_dense_bytes();
+    // A product may copy its operand and its result into the form that its kernel wants.
+    const std::int64_t copied = config.hidden_size + 2 * config.intermediate_size;
+    return counter.used() + static_cast<std::size_t>(size.rows * copied) * sizeof(float) +
+           packed_dense_bytes();
 }
 
 void Decoder::Impl::reserve(const PassSize& size, Pass pass) {

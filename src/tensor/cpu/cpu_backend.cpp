@@ -40,6 +40,13 @@ std::string cpu_model() {
     return "unknown CPU";
 }
 
+/// The program with its libraries, a chunk of logits, and what products and attention pack: an
+/// upper bound of what was measured (tests/app/memory_plan_test.cpp).
+std::int64_t overhead_bytes(int threads) {
+    constexpr std::int64_t mib = std::int64_t{1} << 20;
+    return (32 + 32 + 8 * threads) * mib;
+}
+
 [[noreturn]] void refuse_to_share() {
     throw RunError({.what = "memory of the CPU back end is not shared block by block",
                     .where = "the tensor back end",
@@ -67,7 +74,8 @@ DeviceInfo CpuBackend::info() const {
             .products_independent_of_threads = choice.layout == WeightLayout::blocked,
             .memory_bytes = static_cast<std::int64_t>(sysconf(_SC_PHYS_PAGES)) *
                             static_cast<std::int64_t>(sysconf(_SC_PAGESIZE)),
-            .host_memory = true};
+            .host_memory = true,
+            .overhead_bytes = overhead_bytes(threads_)};
 }
 
 Dtype CpuBackend::activation_dtype(Dtype /*products*/) const {
