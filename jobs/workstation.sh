@@ -34,6 +34,11 @@ if [ -t 2 ] && "$fedit" train "$@" --dump-config 2> /dev/null | grep -qx 'progre
   set -- "$@" --progress live
 fi
 
+# A rank's threads wait for each other many times a step. They sleep while they wait, since a thread
+# that spins beside other programs takes the core that the awaited thread needs; on a machine with
+# nothing else to do, OMP_WAIT_POLICY=active may be a little faster.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
+
 # On TERM or Ctrl-C mpirun itself kills its ranks after one second, too soon for them to save a
 # half-trained client. (OMPI_MCA_odls_base_sigkill_timeout would give them longer, but then every
 # failed run hangs for that time.) So mpirun gets a session of its own, where the terminal's Ctrl-C

@@ -96,6 +96,16 @@ std::vector<std::string> advise(const Findings& findings, const Environment& env
             "(mount -o remount,size=8G /dev/shm) or export OMPI_MCA_osc_sm_backing_directory=DIR",
             format_bytes(first.shared_free)));
     }
+    const auto policy = environment.find("OMP_WAIT_POLICY");
+    const bool spins = policy == environment.end() || policy->second != "passive";
+    double load = 0;
+    if (spins && getloadavg(&load, 1) == 1 && load > static_cast<double>(first.machine_cores)) {
+        advice.push_back(
+            fmt::format("other programs keep this machine's {} cores busy (load {:.0f}): a rank "
+                        "with several threads is slow there unless waiting threads sleep: export "
+                        "OMP_WAIT_POLICY=passive",
+                        first.machine_cores, load));
+    }
     const auto asked = environment.find("SLURM_CPUS_PER_TASK");
     if (asked != environment.end() && std::to_string(first.usable_cores) != asked->second) {
         advice.push_back(fmt::format(
@@ -164,6 +174,7 @@ std::string to_json(const Findings& findings) {
         .set("instruction_set", findings.cpu.instruction_set)
         .set("libraries", findings.cpu.libraries)
         .set("bf16", findings.cpu.bf16)
+        .set("threads_change_bits", !findings.cpu.products_independent_of_threads)
         .set("cores", first.machine_cores);
     std::vector<JsonWriter> gpus;
     for (const auto& [gpu, processors, bus_id] : findings.cuda.devices) {

@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import signal
+import subprocess
 import sys
 import time
 import unittest
@@ -134,6 +135,25 @@ class Placement(unittest.TestCase):
         code, said = self.program.run(output, 2, *options, "--rounds", 2)
         self.assertEqual(code, 2, said)
         self.assertIn("what client 1 learned in round 1 is lost", said)
+
+    @unittest.skipIf(len(os.sched_getaffinity(0)) < 2, "one core: no second thread")
+    def test_threads_change_no_byte_or_the_run_is_refused(self):
+        """Kernels for AVX-512 give the same bits on any number of threads, those for AVX2 do not."""
+        doctor = subprocess.run([FEDIT, "doctor", "--output-format", "json"], check=True, text=True,
+                                capture_output=True, timeout=60)
+        output = self.folder / "threads"
+        options = ("--local-steps", 2, "--client-fraction", 0.4, "--keep-last", 0)
+        code, said = self.program.run(output, 0, *options, "--rounds", 1)
+        self.assertEqual(code, 0, said)
+        code, said = self.program.run(output, 0, *options, "--rounds", 2, "--threads", 2)
+        if json.loads(doctor.stdout)["cpu"]["threads_change_bits"]:
+            self.assertEqual(code, 2, said)
+            self.assertIn("threads is 2 now, but the run was made with 1", said)
+            return
+        self.assertEqual(code, 0, said)
+        alone = self.folder / "one_thread"
+        self.assertEqual(self.program.run(alone, 0, *options, "--rounds", 2)[0], 0)
+        self.assertEqual(adapter_digest(output, 2), adapter_digest(alone, 2))
 
     def undisturbed(self):
         if Placement.long_digest is None:

@@ -31,7 +31,8 @@ class Program:
         mpirun = [self.mpiexec, "--bind-to", "none", "-n", str(ranks)] if ranks else []
         return [*mpirun, program or self.fedit, "train", "--model", self.model,
                 "--data", ROOT / "data" / "test.jsonl", "--eval-data", ROOT / "data" / "test.jsonl",
-                "--output", output, "--threads", "1",
+                "--output", output,
+                *(() if "--threads" in options else ("--threads", "1")),
                 *(() if {"--num-clients", "--mode"} & set(options) else ("--num-clients", "5")),
                 "--lora-target-modules", "q_proj,down_proj", "--lora-r", "4", "--batch-size", "2",
                 "--micro-batch-size", "1", "--lora-dropout", "0.1", "--learning-rate", "0.002",

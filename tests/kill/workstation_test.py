@@ -13,9 +13,10 @@ MPIEXEC, FEDIT = sys.argv.pop(), sys.argv.pop()
 LONG = ("--rounds", 2, "--local-steps", 300)
 
 
-def start(*words, fedit=FEDIT):
+def start(*words, fedit=FEDIT, **environment):
     return subprocess.Popen([ROOT / "jobs" / "workstation.sh", *words], text=True,
-                            env={**os.environ, "FEDIT": fedit}, stdin=subprocess.DEVNULL,
+                            env={**os.environ, "FEDIT": fedit, **environment},
+                            stdin=subprocess.DEVNULL,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                             start_new_session=True)
 
@@ -38,6 +39,15 @@ class Workstation(unittest.TestCase):
         code, said = run("-n", "2", "--lora-rr", "3")
         self.assertEqual(code, 2, said)
         self.assertEqual(said.count("there is no option --lora-rr"), 1, said)
+
+    def test_waiting_threads_sleep_unless_told_otherwise(self):
+        program = pathlib.Path.cwd() / "says_how_it_waits"
+        program.write_text("#!/bin/sh\necho waits: $OMP_WAIT_POLICY\n")
+        program.chmod(0o755)
+        for asked, policy in (({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")):
+            code, said = run("-n", "1", fedit=str(program), **asked)
+            self.assertEqual(code, 0, said)
+            self.assertIn(f"waits: {policy}\n", said)
 
     def test_stops_on_request_and_goes_on(self):
         program = Program(FEDIT, MPIEXEC, pathlib.Path.cwd() / "runs")
