@@ -40,6 +40,12 @@ std::vector<std::string> child_environment(const std::map<std::string, std::stri
     return variables;
 }
 
+/// The program of this build, or the one that was carried to another machine with the test.
+std::string program() {
+    const char* elsewhere = std::getenv("FEDIT_PROGRAM");
+    return elsewhere != nullptr ? elsewhere : FEDIT_PROGRAM;
+}
+
 std::vector<char*> pointers(std::vector<std::string>& texts) {
     std::vector<char*> all;
     for (std::string& text : texts) all.push_back(text.data());
@@ -54,7 +60,7 @@ Outcome run(const Start& start) {
     const std::string in = write_text(folder / "in", start.input);
     const std::string out = start.out.empty() ? (folder / "out").string() : start.out;
     const std::string err = (folder / "err").string();
-    std::vector<std::string> words{start.program.empty() ? FEDIT_PROGRAM : start.program};
+    std::vector<std::string> words{start.program.empty() ? program() : start.program};
     words.insert(words.end(), start.arguments.begin(), start.arguments.end());
     std::vector<std::string> variables = child_environment(start.environment);
 
@@ -79,6 +85,11 @@ Outcome run(const Start& start) {
 
 Outcome run_fedit(const std::vector<std::string>& arguments) {
     return run({.arguments = arguments, .environment = {}, .input = "", .out = "", .program = ""});
+}
+
+std::string device() {
+    const char* asked = std::getenv("FEDIT_TEST_DEVICE");
+    return asked != nullptr ? asked : "cpu";
 }
 
 testing::AssertionResult says(std::string_view text, const std::vector<std::string>& parts) {

@@ -30,6 +30,9 @@ struct Start {
 Outcome run(const Start& start);
 Outcome run_fedit(const std::vector<std::string>& arguments);
 
+/// What --device the tests that train are given: cpu, or what FEDIT_TEST_DEVICE names.
+std::string device();
+
 /// `text` has each of `parts`.
 testing::AssertionResult says(std::string_view text, const std::vector<std::string>& parts);
 

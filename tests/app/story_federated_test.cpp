@@ -44,6 +44,8 @@ std::vector<std::string> command(const fs::path& output) {
             std::to_string(rounds),
             "--threads",
             "1",
+            "--device",
+            test::device(),
             "--dtype",
             "fp32",
             "--keep-last",

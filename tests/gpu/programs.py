@@ -1,0 +1,172 @@
+"""tests/gpu/programs.py: how the checks start the program, its ranks and its tests, in a bundle or
+in a build tree."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+LIMIT = 600  # seconds; a program that hangs is killed and fails
+
+
+class Failed(Exception):
+    """Why a check failed, and perhaps what it had found by then."""
+
+
+class LeftOut(Exception):
+    """Why a check does not apply to this machine."""
+
+
+def read_json(text):
+    """What a program printed, be it with other lines before."""
+    return json.loads(text[text.index("{"):])
+
+
+def adapter_bytes(output):
+    return (output / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+def find_tool(name):
+    """A tool of the CUDA toolkit."""
+    for place in (shutil.which(name), f"/usr/local/cuda/bin/{name}"):
+        if place and os.access(place, os.X_OK):
+            return place
+    raise Failed(f"{name} is neither in PATH nor in /usr/local/cuda/bin")
+
+
+class Programs:
+    """What there is to run, and where its output goes."""
+
+    def __init__(self, options):
+        self.gpu, self.quick = not options.without_gpu, options.quick
+        self.output = options.output.resolve()
+        self.started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self.environment = dict(os.environ, OMP_NUM_THREADS="1")
+        if options.bundle:
+            self._in_bundle(options.bundle.resolve())
+        else:
+            self._in_tree(options.build)
+        self.story_model = self.shared / "data" / "models" / "story-656k"
+        self.story_fixture = self.shared / "fixtures" / "story" / "evaluate.json"
+        self.alpaca = self.shared / "data" / "prompts" / "alpaca.json"
+
+    def _in_bundle(self, bundle):
+        self.fedit, self.mpirun = bundle / "bin" / "fedit", bundle / "bin" / "mpirun"
+        self.root, self.shared = bundle / "share" / "tree", bundle / "share" / "shared"
+        self.story_records = self.shared / "data" / "global_test.json"
+        self.tests = json.loads((bundle / "etc" / "tests.json").read_text())
+        for test in self.tests:
+            test["program"] = bundle / "bin" / pathlib.PurePath(test["program"]).name
+
+    def _in_tree(self, build):
+        from test_list import test_list
+        self.root = HERE.parents[1]
+        self.shared = self.root.parent / "shared"
+        self.story_records = self.shared / "data" / "dolly-15k" / "clients-10" / "global_test.json"
+        build = build or next((b for b in (self.root / "build" / "cuda", self.root / "build" / "release")
+                               if (b / "src" / "app" / "fedit").exists()), None)
+        if build is None:
+            sys.exit("run.sh: nothing is built; build first, or give --build FOLDER")
+        self.fedit, self.mpirun = build.resolve() / "src" / "app" / "fedit", "mpirun"
+        self.environment.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
+                                OMPI_MCA_rmaps_base_oversubscribe="1",
+                                OMPI_MCA_btl_vader_single_copy_mechanism="none")
+        self.tests = test_list(build)
+
+    def ranks(self, count, command):
+        """The command on `count` ranks; 0: without mpirun."""
+        return [self.mpirun, "--bind-to", "none", "-n", str(count), *command] if count else command
+
+    def call(self, log, command, extra=None, limit=LIMIT, folder=None):
+        """(exit code or "timeout", output); all of it goes into the log of that name too."""
+        command = [str(word) for word in command]
+        start = time.monotonic()
+        try:
+            done = subprocess.run(command, env={**self.environment, **(extra or {})}, text=True,
+                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT, timeout=limit, cwd=folder,
+                                  errors="replace")
+            code, said = done.returncode, done.stdout
+        except subprocess.TimeoutExpired as late:
+            code, said = "timeout", (late.stdout or b"").decode(errors="replace")
+        with open(self.output / f"{log}.log", "a", encoding="utf-8") as file:
+            file.write(f"$ {' '.join(command)}\n{said}"
+                       f"[code {code}, {time.monotonic() - start:.1f} s]\n")
+        return code, said
+
+    def run(self, log, command, **options):
+        """Output of a command that must end with 0."""
+        code, said = self.call(log, command, **options)
+        if code != 0:
+            raise Failed(f"code {code} from {' '.join(map(str, command))}: "
+                         f"{' '.join(said.split()[-60:])} (see {log}.log)")
+        return said
+
+    def gpu_count(self):
+        said = self.run("machine", ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"])
+        return len(said.split())
+
+    def train(self, name, ranks, *options):
+        """A small federated run of the shipped model; its output folder and what it said. Called
+        again with the same name, it goes on."""
+        output = self.output / "runs" / name
+        said = self.run("train", self.ranks(ranks, [
+            self.fedit, "train", "--model", self.root / "data" / "tiny-llama",
+            "--data", self.root / "data" / "test.jsonl", "--num-clients", "5", "--rounds", "2",
+            "--local-steps", "10", "--lora-target-modules", "all-linear", "--lora-r", "8",
+            "--batch-size", "4", "--micro-batch-size", "2", "--threads", "1", "--progress", "none",
+            "--verbosity", "verbose", "--output", output, *options]))
+        return output, said
+
+    # ---- test programs
+
+    def run_test(self, test, counts, extra=None):
+        """Runs one entry of the list and adds what it counted."""
+        folder = self.output / "test_runs" / test["name"]
+        folder.mkdir(parents=True, exist_ok=True)
+        report = folder / "report.json"
+        report.unlink(missing_ok=True)
+        # Every rank would write the report; of a parallel test only its end counts.
+        words = [] if test["ranks"] else [f"--gtest_output=json:{report}"]
+        code, said = self.call("tests", self.ranks(test["ranks"], [test["program"], *words]), extra,
+                               limit=4 * test["timeout"], folder=folder)
+        if code != 0:
+            counts["failed"].append(test["name"])
+        if test["ranks"]:
+            counts["passed"] += said.count("[       OK ]")
+            counts["skipped"] += [test["name"]] * said.count("[  SKIPPED ] ")
+            return
+        if not report.exists():
+            return
+        for suite in json.loads(report.read_text())["testsuites"]:
+            for case in suite["testsuite"]:
+                full = f"{test['name']}: {suite['name']}.{case['name']}"
+                if case["result"] == "SKIPPED":
+                    counts["skipped"].append(full)
+                elif "failures" not in case:
+                    counts["passed"] += 1
+                    counts["on_gpu"] += "cuda" in full.split(": ")[1].lower()
+
+    def gpu_test_names(self, test):
+        """The tests of a program that run on the GPU: "cuda" is in their names."""
+        suite, names = "", []
+        for line in self.run("sanitizer", [test["program"], "--gtest_list_tests"]).splitlines():
+            if not line.startswith(" "):
+                suite = line.split()[0] if line.split() else ""
+                continue
+            name = suite + line.split()[0]
+            if "cuda" in name.lower():
+                names.append(name)
+        return names
+
+    def sanitize(self, tool, test):
+        """True if the tool found nothing. It sees the program itself, not what starts it."""
+        command = [find_tool("compute-sanitizer"), "--tool", tool, "--error-exitcode", "99",
+                   "--target-processes", "all", test["program"],
+                   "--gtest_filter=" + ":".join(self.gpu_test_names(test))]
+        code, _ = self.call("sanitizer", command)
+        return code == 0

@@ -1,0 +1,19 @@
+#!/bin/bash
+# Runs on the machine with the GPU, from the unpacked bundle (tests/gpu/bundle.sh) or from the tree:
+# all checks that need a GPU, and one result file.
+#   run.sh [--output FOLDER] [--only LIST] [--skip LIST] [--without-gpu] [--quick] [--list]
+# --output       where results.json, results.txt and the logs go (default: gpu-results)
+# --only, --skip checks by name, by comma; --list names them
+# --without-gpu  for a machine without one: runs what needs none, and names what it leaves out
+# --quick        fewer repetitions, small benchmarks only
+# Ends with 0 only if every check that was to run ran and passed. Needs python3 (standard library).
+set -euo pipefail
+here=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
+if ! command -v python3 > /dev/null; then
+  echo "run.sh: python3 is needed to compare results" >&2
+  exit 2
+fi
+if [ -d "$here/libexec" ]; then  # in a bundle
+  exec python3 -B "$here/share/tree/tests/gpu/checks.py" --bundle "$here" "$@"
+fi
+exec python3 -B "$here/checks.py" "$@"
