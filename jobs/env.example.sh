@@ -4,7 +4,8 @@
 # What the program needs at run time, as your site provides it:
 # module load openmpi hdf5
 
-# The program (default: build/release/src/app/fedit below the folder that sbatch was called in).
+# The program (default: build/cuda/src/app/fedit below the folder that sbatch was called in, or
+# build/release there).
 # FEDIT=$HOME/fedit/build/release/src/app/fedit
 
 # Starts of one job beyond the first, by requeue. A job that still is not done then ends with code

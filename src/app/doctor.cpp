@@ -12,6 +12,7 @@
 
 #include "app/commands.h"
 #include "app/environment.h"
+#include "fedit/comm/device_sum.h"
 #include "fedit/core/build_info.h"
 #include "fedit/core/error.h"
 #include "fedit/core/progress.h"
@@ -33,6 +34,8 @@ struct RankView {
     std::int64_t machine_cores = 0;
     std::int64_t memory = 0, memory_free = 0;  ///< bytes
     std::int64_t shared_free = 0;              ///< bytes free in /dev/shm
+    std::int64_t gpus = 0;                     ///< that this rank may use
+    std::int64_t gpu = -1;                     ///< the one that it would take; -1: none
 };
 
 /// A line of /proc/meminfo, in bytes; 0 if it is not there.
@@ -63,6 +66,8 @@ RankView look(const Communicator& comm, const Communicator& node) {
     view.memory = meminfo("MemTotal");
     view.memory_free = meminfo("MemAvailable");
     view.shared_free = free_bytes("/dev/shm");
+    view.gpus = cuda_device_count();
+    if (view.gpus > 0) view.gpu = node.rank() % view.gpus;
     return view;
 }
 
@@ -113,6 +118,13 @@ std::vector<std::string> advise(const Findings& findings, const Environment& env
             "--cpus-per-task, so export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK",
             asked->second, first.usable_cores));
     }
+    if (first.gpus > 0 && first.gpus < ranks_here) {
+        advice.push_back(
+            fmt::format("rank 0 sees {} GPU(s), and its node has {} ranks: they share, and sum "
+                        "through host memory. Start a rank a GPU; under Slurm ask for "
+                        "--gpus-per-node, not --gpus-per-task, which hides the others' GPUs",
+                        first.gpus, ranks_here));
+    }
     return advice;
 }
 
@@ -133,6 +145,18 @@ std::string gpu_lines(const CudaDevices& cuda) {
     return text;
 }
 
+/// Which GPU of its node each rank would take; nothing where no rank sees one.
+std::string rank_line(const Findings& findings) {
+    std::string text;
+    for (std::size_t rank = 0; rank < findings.ranks.size(); ++rank) {
+        const RankView& view = findings.ranks[rank];
+        if (view.gpu < 0) continue;
+        text += fmt::format("{} rank {} takes GPU {} of {}", text.empty() ? "" : ",", rank,
+                            view.gpu, view.gpus);
+    }
+    return text.empty() ? text : "devices   " + text + '\n';
+}
+
 std::string to_text(const Findings& findings) {
     const RankView& first = findings.ranks.front();
     const BuildInfo build = build_info();
@@ -145,13 +169,16 @@ std::string to_text(const Findings& findings) {
         "memory     {}, {} available\n"
         "/dev/shm   {} free\n"
         "products   {}, bf16 {}\n"
-        "{}",
+        "{}"
+        "{}"
+        "NCCL       {}\n",
         build.version, build.git_commit, build.git_dirty ? " (changed since)" : "", build.compiler,
         build.build_type, MpiSession::library_version(), findings.ranks.size(), findings.nodes,
         findings.nodes == 1 ? "" : "s", findings.cpu.model, findings.cpu.instruction_set,
         first.usable_cores, first.machine_cores, format_bytes(first.memory),
         format_bytes(first.memory_free), format_bytes(first.shared_free), findings.cpu.libraries,
-        findings.cpu.bf16 ? "fast" : "not fast here: use --dtype fp32", gpu_lines(findings.cuda));
+        findings.cpu.bf16 ? "fast" : "not fast here: use --dtype fp32", gpu_lines(findings.cuda),
+        rank_line(findings), nccl_library());
     if (findings.product_rate) {
         text += fmt::format("measured   {:.1f} GFLOP/s in fp32 products with {} thread{}\n",
                             *findings.product_rate * 1e-9, first.usable_cores,
@@ -168,6 +195,7 @@ std::string to_json(const Findings& findings) {
     for (const RankView& view : findings.ranks) {
         ranks.emplace_back();
         ranks.back().set("node", view.node).set("usable_cores", view.usable_cores);
+        ranks.back().set("visible_gpus", view.gpus).set("gpu", view.gpu);
     }
     JsonWriter cpu;
     cpu.set("model", findings.cpu.model)
@@ -201,7 +229,8 @@ std::string to_json(const Findings& findings) {
         .set("cuda_trouble", findings.cuda.trouble)
         .set("cuda_libraries", findings.cuda.libraries)
         .set("cuda_driver", findings.cuda.driver)
-        .set("gpus", gpus);
+        .set("gpus", gpus)
+        .set("nccl", nccl_library());
     if (findings.product_rate) out.set("product_flops_per_second", *findings.product_rate);
     out.set("warnings", findings.advice);
     return out.text(2) + '\n';

@@ -253,6 +253,9 @@ TEST(Doctor, NamesWhatTheMachineOffers) {
     EXPECT_EQ(facts["cuda"].as_bool(), !cuda.devices.empty());
     EXPECT_EQ(facts["cuda_trouble"].as_string(), cuda.trouble);
     EXPECT_TRUE(says(text.out, {cuda.trouble, cuda.libraries}));
+    EXPECT_TRUE(says(text.out, {"NCCL       " + facts["nccl"].as_string()}));
+    EXPECT_EQ(facts["ranks"][0]["visible_gpus"].as_int(), cuda_device_count());
+    EXPECT_EQ(facts["ranks"][0]["gpu"].as_int(), cuda_device_count() > 0 ? 0 : -1);
 }
 
 }  // namespace
