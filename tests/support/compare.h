@@ -41,37 +41,45 @@ inline std::vector<float> to_floats(const Matrix& m) {
     return std::vector<float>(m.values.begin(), m.values.end());
 }
 
-/// A matrix in a back end's memory. What lies between rows is watched.
+/// A matrix in a back end's memory. What lies between rows is watched. bf16 holds `values` exactly
+/// or cuts them off.
 class DeviceMatrix {
 public:
-    DeviceMatrix(Backend& backend, const Matrix& values, std::int64_t stride = 0)
+    DeviceMatrix(Backend& backend, const Matrix& values, std::int64_t stride = 0,
+                 Dtype dtype = Dtype::fp32)
         : backend_(backend),
           rows_(values.rows),
           cols_(values.cols),
           stride_(stride == 0 ? values.cols : stride),
-          memory_(backend, static_cast<std::size_t>(rows_ * stride_) * sizeof(float)) {
-        std::vector<float> floats(static_cast<std::size_t>(rows_ * stride_), gap);
+          dtype_(dtype),
+          memory_(backend, static_cast<std::size_t>(rows_ * stride_) * size_of(dtype)) {
+        std::vector<std::byte> bytes(memory_.bytes());
         for (std::int64_t i = 0; i < rows_; ++i) {
-            for (std::int64_t j = 0; j < cols_; ++j) {
-                floats[static_cast<std::size_t>(i * stride_ + j)] =
-                    static_cast<float>(values(i, j));
+            for (std::int64_t j = 0; j < stride_; ++j) {
+                const float value = j < cols_ ? static_cast<float>(values(i, j)) : gap;
+                // bf16 is the upper half of fp32, which lies last.
+                std::memcpy(bytes.data() + at(i, j),
+                            reinterpret_cast<const std::byte*>(&value) + (4 - size_of(dtype)),
+                            size_of(dtype));
             }
         }
-        backend_.upload(memory_.data(), std::as_bytes(std::span(floats)));
+        backend_.upload(memory_.data(), bytes);
     }
     DeviceMatrix(Backend& backend, const Shape& shape)
         : DeviceMatrix(backend, Matrix(shape.rows, shape.cols), shape.stride) {}
 
-    TensorView view() const { return {memory_.data(), Dtype::fp32, rows_, cols_, stride_}; }
+    TensorView view() const { return {memory_.data(), dtype_, rows_, cols_, stride_}; }
     float* floats() const { return memory_.floats(); }
     /// The rows without what lies between them; fails the test if that was written to.
     Matrix values() const {
-        std::vector<float> floats(static_cast<std::size_t>(rows_ * stride_));
-        backend_.download(std::as_writable_bytes(std::span(floats)), memory_.data());
+        std::vector<std::byte> bytes(memory_.bytes());
+        backend_.download(bytes, memory_.data());
         Matrix result(rows_, cols_);
         for (std::int64_t i = 0; i < rows_; ++i) {
             for (std::int64_t j = 0; j < stride_; ++j) {
-                const float value = floats[static_cast<std::size_t>(i * stride_ + j)];
+                float value = 0;
+                std::memcpy(reinterpret_cast<std::byte*>(&value) + (4 - size_of(dtype_)),
+                            bytes.data() + at(i, j), size_of(dtype_));
                 if (j < cols_) {
                     result(i, j) = value;
                 } else if (value != gap) {
@@ -83,10 +91,15 @@ public:
     }
 
 private:
-    static constexpr float gap = -12345;
+    static constexpr float gap = -12288;  // exact in bf16 too
+
+    std::size_t at(std::int64_t i, std::int64_t j) const {
+        return static_cast<std::size_t>(i * stride_ + j) * size_of(dtype_);
+    }
 
     Backend& backend_;
     std::int64_t rows_, cols_, stride_;
+    Dtype dtype_;
     DeviceBuffer memory_;
 };
 

@@ -1,11 +1,10 @@
 // tests/tensor/linear_test.cpp: products with packed weights, in both layouts, and the bf16 logic.
-#include <bit>
 #include <tuple>
 
 #include "fedit/core/error.h"
 #include "fedit/tensor/machine_rate.h"
 #include "tensor/cpu/cpu_backend.h"
-#include "tests/support/compare.h"
+#include "tests/support/on_every_backend.h"
 
 namespace fedit::test {
 namespace {
@@ -102,6 +101,96 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Linear,
                                          Case{WeightLayout::blocked, 33, 130, 67, 6}),
                          case_name);
 
+/// Products on every back end; activations and weights have the same type.
+struct Product {
+    std::int64_t rows, in, out, padding;
+};
+
+class LinearOnEveryBackend : public OnEveryBackend<Product> {
+protected:
+    static Matrix sum(Matrix a, const Matrix& b) {
+        for (std::size_t i = 0; i < a.values.size(); ++i) a.values[i] += b.values[i];
+        return a;
+    }
+    static Matrix repeated(const Matrix& row, std::int64_t rows) {
+        return naive::multiply(Matrix(rows, 1, 1.0), row);
+    }
+};
+
+TEST_P(LinearOnEveryBackend, ForwardAgreesWithDoubleLoops) {
+    const auto [rows, in, out, padding] = test_case();
+    const Matrix x = random(rows, in, 1), w = random(out, in, 2), y0 = random(rows, out, 4),
+                 bias = random_matrix(1, out, 3);
+    const DeviceWeight weight(backend(), w, dtype());
+    const DeviceMatrix device_x = activations(x, in + padding), device_bias(backend(), bias);
+    const Matrix product = naive::multiply(x, transpose(w));
+    for (const bool with_bias : {false, true}) {
+        for (const bool accumulate : {false, true}) {
+            const DeviceMatrix y = activations(y0, out + padding);
+            backend().linear(y.view(), device_x.view(), weight.get(),
+                             with_bias ? device_bias.floats() : nullptr, accumulate);
+            Matrix want = product;
+            if (with_bias) want = sum(want, repeated(bias, rows));
+            if (accumulate) want = sum(want, y0);
+            EXPECT_TRUE(close_enough(y.values(), want))
+                << "bias " << with_bias << ", add " << accumulate;
+        }
+    }
+    const DeviceMatrix logits(backend(), Shape{rows, out, out + padding});
+    backend().linear(logits.view(), device_x.view(), weight.get(), nullptr, false);
+    EXPECT_TRUE(close(logits.values(), product)) << "into fp32";
+}
+
+TEST_P(LinearOnEveryBackend, BackwardAgreesWithDoubleLoops) {
+    const auto [rows, in, out, padding] = test_case();
+    const Matrix dy = random(rows, out, 1), w = random(out, in, 2), dx0 = random(rows, in, 4);
+    const DeviceWeight weight(backend(), w, dtype());
+    const DeviceMatrix device_dy = activations(dy, out + padding);
+    const Matrix product = naive::multiply(dy, w);
+    for (const bool accumulate : {false, true}) {
+        const DeviceMatrix dx = activations(dx0, in + padding);
+        backend().linear_dx(dx.view(), device_dy.view(), weight.get(), accumulate);
+        EXPECT_TRUE(close_enough(dx.values(), accumulate ? sum(product, dx0) : product))
+            << "add " << accumulate;
+    }
+}
+
+TEST_P(LinearOnEveryBackend, WeightGradientIsAddedInFp32) {
+    const auto [rows, in, out, padding] = test_case();
+    const Matrix dy = random(rows, out, 1), x = random(rows, in, 2),
+                 dw0 = random_matrix(out, in, 3), dbias0 = random_matrix(1, out, 4);
+    const DeviceMatrix device_dy = activations(dy, out + padding),
+                       device_x = activations(x, in + padding), dw(backend(), dw0, in + padding),
+                       dbias(backend(), dbias0);
+    backend().linear_dw(dw.view(), dbias.floats(), device_dy.view(), device_x.view());
+    EXPECT_TRUE(close(dw.values(), sum(naive::multiply(transpose(dy), x), dw0)));
+    EXPECT_TRUE(close(dbias.values(), sum(naive::multiply(Matrix(1, rows, 1.0), dy), dbias0)));
+}
+
+TEST_P(LinearOnEveryBackend, RepackingOnTheDeviceIsPacking) {
+    const auto [rows, in, out, padding] = test_case();
+    const Matrix x = random(rows, in, 1), w = random_matrix(out, in, 2);
+    const DeviceWeight packed(backend(), w, dtype());
+    const DeviceMatrix values(backend(), w), device_x = activations(x), y = results({rows, out}),
+                                             again = results({rows, out});
+    DeviceBuffer memory(backend(), packed.get().bytes);
+    PackedWeight repacked = packed.get();
+    repacked.data = memory.data();
+    backend().repack(memory.data(), dtype(), values.floats(), out, in);
+    backend().linear(y.view(), device_x.view(), packed.get(), nullptr, false);
+    backend().linear(again.view(), device_x.view(), repacked, nullptr, false);
+    EXPECT_TRUE(same_bits(again.values(), y.values()));
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, LinearOnEveryBackend,
+                         on_every_backend({Product{1, 8, 8, 0}, Product{7, 64, 48, 0},
+                                           Product{33, 130, 67, 6}, Product{70, 200, 300, 8},
+                                           Product{257, 512, 384, 0}}),
+                         named_by([](const Product& p) {
+                             return std::to_string(p.rows) + "x" + std::to_string(p.in) + "x" +
+                                    std::to_string(p.out) + "p" + std::to_string(p.padding);
+                         }));
+
 TEST(LinearRows, ZeroRowsAreFine) {
     CpuBackend backend(1);
     const DeviceWeight weight(backend, random_matrix(4, 3, 1));
@@ -144,16 +233,8 @@ TEST(LinearRows, PackedBytesHoldNoAddress) {
     EXPECT_TRUE(close(y.values(), naive::multiply(x, transpose(w))));
 }
 
-/// The nearest bf16, ties to even.
-double to_bf16(double value) {
-    const auto bits = std::bit_cast<std::uint32_t>(static_cast<float>(value));
-    const std::uint32_t rounded = bits + 0x7fff + ((bits >> 16) & 1);
-    return std::bit_cast<float>(rounded & 0xffff0000U);
-}
-
-Matrix to_bf16(Matrix m) {
-    for (double& value : m.values) value = to_bf16(value);
-    return m;
+Matrix to_bf16(const Matrix& m) {
+    return stored(m, Dtype::bf16);
 }
 
 TEST(LinearBf16, RoundsOperandsAndSumsInFp32) {

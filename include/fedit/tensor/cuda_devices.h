@@ -1,6 +1,7 @@
 // tensor/cuda_devices.h: the CUDA devices that this process sees, found without using any of them.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -25,5 +26,14 @@ struct CudaDevices {
 
 /// Asks the driver; makes no context on any device, so that it costs a GPU no memory.
 CudaDevices find_cuda_devices();
+
+/// When an operation's fault inside a kernel is thrown.
+enum class CudaErrors {
+    late,    ///< by a later call: the host never waits for its sake
+    at_once  ///< by the operation itself, which waits for its kernels: for tests
+};
+
+/// As make_cuda_backend(device), which is `late`.
+std::unique_ptr<Backend> make_cuda_backend(int device, CudaErrors errors);
 
 }  // namespace fedit

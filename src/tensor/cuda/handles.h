@@ -1,10 +1,11 @@
-// tensor/cuda/handles.h: what CUDA hands out, each owned by one object: streams, events, memory of
-// the device and pinned memory of the host.
+// tensor/cuda/handles.h: what CUDA and cuBLASLt hand out, each owned by one object.
 #pragma once
 
+#include <cublasLt.h>
 #include <cuda_runtime.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <type_traits>
 #include <utility>
 
@@ -12,9 +13,9 @@
 
 namespace fedit::cuda {
 
-/// Owns one handle of CUDA; null owns nothing. A release that fails repeats an error that a call
-/// has already thrown, so its status is not looked at.
-template <class T, cudaError_t (*release)(T)>
+/// Owns one handle; null owns nothing. A release that fails repeats an error that a call has
+/// already thrown, so its status is not looked at.
+template <class T, auto release>
 class Handle {
 public:
     Handle() = default;
@@ -37,6 +38,10 @@ using Stream = Handle<cudaStream_t, cudaStreamDestroy>;
 using Event = Handle<cudaEvent_t, cudaEventDestroy>;
 using DeviceMemory = Handle<void*, cudaFree>;
 using PinnedMemory = Handle<void*, cudaFreeHost>;
+using LtHandle = Handle<cublasLtHandle_t, cublasLtDestroy>;
+using LtOperation = Handle<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>;
+using LtLayout = Handle<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
+using LtPreference = Handle<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
 
 static_assert(!std::is_copy_constructible_v<Stream>);
 static_assert(std::is_nothrow_move_constructible_v<Stream>);
@@ -48,14 +53,10 @@ inline Stream make_stream() {
     return Stream(stream);
 }
 
-enum class Timing : bool { without, with };
-
-/// An event; one that was never recorded counts as reached.
-inline Event make_event(Timing timing) {
+/// An event that tells no time; one that was never recorded counts as reached.
+inline Event make_event() {
     cudaEvent_t event = nullptr;
-    check(cudaEventCreateWithFlags(
-              &event, timing == Timing::with ? cudaEventDefault : cudaEventDisableTiming),
-          "make an event");
+    check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "make an event");
     return Event(event);
 }
 
@@ -72,5 +73,28 @@ inline PinnedMemory allocate_pinned(std::size_t bytes) {
     check(cudaMallocHost(&memory, bytes == 0 ? 1 : bytes), "allocate pinned memory");
     return PinnedMemory(memory);
 }
+
+/// Device memory that grows to the largest request; what it held is lost then. For work of one
+/// stream: to free waits for the device.
+class DeviceScratch {
+public:
+    std::byte* bytes(std::size_t count) {
+        if (count > size_) {
+            memory_ = DeviceMemory();
+            size_ = 0;
+            memory_ = allocate_device(count);
+            size_ = count;
+        }
+        return static_cast<std::byte*>(memory_.get());
+    }
+    template <class T>
+    T* array(std::int64_t count) {
+        return reinterpret_cast<T*>(bytes(static_cast<std::size_t>(count) * sizeof(T)));
+    }
+
+private:
+    DeviceMemory memory_;
+    std::size_t size_ = 0;
+};
 
 }  // namespace fedit::cuda
