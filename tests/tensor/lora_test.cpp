@@ -2,7 +2,7 @@
 #include <cmath>
 #include <memory>
 
-#include "tests/support/compare.h"
+#include "tests/support/on_every_backend.h"
 
 namespace fedit::test {
 namespace {
@@ -22,7 +22,8 @@ struct Case {
 /// All operands of one case on a back end.
 class Bench {
 public:
-    Bench(Backend& backend, const Case& c) : backend_(backend), case_(c) {
+    Bench(Backend& backend, const Case& c, Dtype dtype = Dtype::fp32)
+        : backend_(backend), case_(c), dtype_(dtype) {
         row_begin_.push_back(0);
         std::uint32_t stream = 10;
         for (const Member& member : c.members) {
@@ -34,21 +35,21 @@ public:
         }
         const std::int64_t rows = row_begin_.back();
         for (std::int64_t t = 0; t < rows; ++t) counters_.push_back(t * 7 + (t % 3 << 33));
-        x_ = random_matrix(rows, c.in, 1);
-        y_ = random_matrix(rows, c.out, 2);
-        dy_ = random_matrix(rows, c.out, 3);
-        dx_ = random_matrix(rows, c.in, 4);
-        s_device_ = device(Matrix(rows, rank_), 0);
-        ds_device_ = device(Matrix(rows, rank_), 0);
-        x_device_ = device(x_, c.padding);
-        y_device_ = device(y_, c.padding);
-        dy_device_ = device(dy_, c.padding);
-        dx_device_ = device(dx_, c.padding);
+        x_ = stored(random_matrix(rows, c.in, 1), dtype);
+        y_ = stored(random_matrix(rows, c.out, 2), dtype);
+        dy_ = stored(random_matrix(rows, c.out, 3), dtype);
+        dx_ = stored(random_matrix(rows, c.in, 4), dtype);
+        s_device_ = activations(Matrix(rows, rank_), 0);
+        ds_device_ = activations(Matrix(rows, rank_), 0);
+        x_device_ = activations(x_, c.padding);
+        y_device_ = activations(y_, c.padding);
+        dy_device_ = activations(dy_, c.padding);
+        dx_device_ = activations(dx_, c.padding);
         for (std::size_t i = 0; i < a_.size(); ++i) {
-            a_device_.push_back(device(a_[i], 0));
-            b_device_.push_back(device(b_[i], 0));
-            da_device_.push_back(device(Matrix(a_[i].rows, a_[i].cols, 1.0), 0));
-            db_device_.push_back(device(Matrix(b_[i].rows, b_[i].cols, 1.0), 0));
+            a_device_.push_back(device(a_[i]));
+            b_device_.push_back(device(b_[i]));
+            da_device_.push_back(device(Matrix(a_[i].rows, a_[i].cols, 1.0)));
+            db_device_.push_back(device(Matrix(b_[i].rows, b_[i].cols, 1.0)));
             slots_.push_back({.a = a_device_[i]->floats(),
                               .b = b_device_[i]->floats(),
                               .da = da_device_[i]->floats(),
@@ -74,8 +75,8 @@ public:
         const Matrix y = y_device_->values(), s = s_device_->values();
         for (std::size_t i = 0; i < slots_.size(); ++i) {
             const auto want = naive::lora(part(x_, i), mask(i), a_[i], b_[i], slots_[i].scale);
-            EXPECT_TRUE(close(columns(part(s, i), slots_[i].rank), want.s)) << "slot " << i;
-            EXPECT_TRUE(close(part(y, i), plus(want.y, part(y_, i)))) << "slot " << i;
+            EXPECT_TRUE(close_enough(columns(part(s, i), slots_[i].rank), want.s)) << "slot " << i;
+            EXPECT_TRUE(close_enough(part(y, i), plus(want.y, part(y_, i)))) << "slot " << i;
         }
     }
     void expect_backward(bool with_dx = true) const {
@@ -84,10 +85,13 @@ public:
             const auto want = naive::lora_backward(part(dy_, i), part(x_, i), mask(i), a_[i], b_[i],
                                                    slots_[i].scale);
             const Matrix dx0 = part(dx_, i);
-            EXPECT_TRUE(close(part(dx, i), with_dx ? plus(want.dx, dx0) : dx0)) << "slot " << i;
+            EXPECT_TRUE(close_enough(part(dx, i), with_dx ? plus(want.dx, dx0) : dx0))
+                << "slot " << i;
             const Matrix ones_a(a_[i].rows, a_[i].cols, 1.0), ones_b(b_[i].rows, b_[i].cols, 1.0);
-            EXPECT_TRUE(close(da_device_[i]->values(), plus(want.da, ones_a))) << "slot " << i;
-            EXPECT_TRUE(close(db_device_[i]->values(), plus(want.db, ones_b))) << "slot " << i;
+            EXPECT_TRUE(close_enough(da_device_[i]->values(), plus(want.da, ones_a)))
+                << "slot " << i;
+            EXPECT_TRUE(close_enough(db_device_[i]->values(), plus(want.db, ones_b)))
+                << "slot " << i;
         }
     }
     /// Everything that was computed, in one column.
@@ -108,8 +112,16 @@ public:
     }
 
 private:
-    std::unique_ptr<DeviceMatrix> device(const Matrix& m, std::int64_t padding) {
-        return std::make_unique<DeviceMatrix>(backend_, m, m.cols + padding);
+    /// Factors and their gradients.
+    std::unique_ptr<DeviceMatrix> device(const Matrix& m) {
+        return std::make_unique<DeviceMatrix>(backend_, m);
+    }
+    std::unique_ptr<DeviceMatrix> activations(const Matrix& m, std::int64_t padding) {
+        return std::make_unique<DeviceMatrix>(backend_, m, m.cols + padding, dtype_);
+    }
+    /// In bf16 the factors, s and ds are rounded before they are multiplied.
+    testing::AssertionResult close_enough(const Matrix& got, const Matrix& want) const {
+        return dtype_ == Dtype::fp32 ? close(got, want) : close(got, want, 1e-2);
     }
     Matrix part(const Matrix& m, std::size_t i) const {
         return rows_of(m, row_begin_[i], row_begin_[i + 1] - row_begin_[i]);
@@ -125,6 +137,7 @@ private:
 
     Backend& backend_;
     Case case_;
+    Dtype dtype_;
     std::int64_t rank_ = 0;
     std::vector<std::int64_t> row_begin_, counters_;
     std::vector<std::uint64_t> keys_;
@@ -136,11 +149,10 @@ private:
     std::vector<LoraSlot> slots_;
 };
 
-class Lora : public testing::TestWithParam<Case> {};
+class Lora : public OnEveryBackend<Case> {};
 
 TEST_P(Lora, AgreesWithDoubleLoops) {
-    const auto backend = make_cpu_backend(2);
-    Bench bench(*backend, GetParam());
+    Bench bench(backend(), test_case(), dtype());
     bench.forward();
     bench.expect_forward();
     bench.backward();
@@ -148,14 +160,24 @@ TEST_P(Lora, AgreesWithDoubleLoops) {
 }
 
 TEST_P(Lora, LeavesDxAloneWhereItIsNotWanted) {
-    const auto backend = make_cpu_backend(1);
-    Bench bench(*backend, GetParam());
+    Bench bench(backend(), test_case(), dtype());
     bench.forward();
     bench.backward(/*with_dx=*/false);
     bench.expect_backward(/*with_dx=*/false);
 }
 
-TEST_P(Lora, HasTheSameBitsOnOneTwoAndThreeThreads) {
+TEST_P(Lora, HasTheSameBitsAgain) {
+    Bench first(backend(), test_case(), dtype()), again(backend(), test_case(), dtype());
+    for (Bench* bench : {&first, &again}) {
+        bench->forward();
+        bench->backward();
+    }
+    EXPECT_TRUE(same_bits(again.results(), first.results()));
+}
+
+class CpuLora : public testing::TestWithParam<Case> {};
+
+TEST_P(CpuLora, HasTheSameBitsOnOneTwoAndThreeThreads) {
     Matrix first;
     for (const int threads : {1, 2, 3}) {
         const auto backend = make_cpu_backend(threads);
@@ -167,22 +189,27 @@ TEST_P(Lora, HasTheSameBitsOnOneTwoAndThreeThreads) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Cases, Lora,
-    testing::Values(Case{"one_row", 1, 1, 0, 0, {{1, 1}}},
-                    Case{"one_member", 64, 48, 0, 0, {{7, 4}}},
-                    Case{"strided", 130, 67, 6, 0, {{33, 16}}},
-                    Case{"deeper_than_a_block", 520, 300, 0, 0, {{150, 8}}},
-                    Case{"several_ranks_and_empty_members",
-                         72,
-                         90,
-                         3,
-                         0,
-                         {{0, 4}, {13, 64}, {1, 3}, {0, 2}, {60, 17}, {5, 0}}},
-                    Case{"dropout", 130, 67, 6, 0.25F, {{33, 16}, {0, 4}, {50, 5}}},
-                    Case{"dropout_few_columns", 3, 5, 0, 0.5F, {{9, 2}}},
-                    Case{"dropout_deep", 300, 140, 0, 0.05F, {{140, 8}}}),
-    [](const auto& test) { return std::string(test.param.name); });
+const std::initializer_list<Case> cases{
+    {"one_row", 1, 1, 0, 0, {{1, 1}}},
+    {"one_member", 64, 48, 0, 0, {{7, 4}}},
+    {"strided", 130, 67, 6, 0, {{33, 16}}},
+    {"deeper_than_a_block", 520, 300, 0, 0, {{150, 8}}},
+    {"several_ranks_and_empty_members",
+     72,
+     90,
+     3,
+     0,
+     {{0, 4}, {13, 64}, {1, 3}, {0, 2}, {60, 17}, {5, 0}}},
+    {"aligned_members", 128, 192, 8, 0.1F, {{70, 16}, {1, 16}, {600, 16}}},
+    {"dropout", 130, 67, 6, 0.25F, {{33, 16}, {0, 4}, {50, 5}}},
+    {"dropout_few_columns", 3, 5, 0, 0.5F, {{9, 2}}},
+    {"dropout_deep", 300, 140, 0, 0.05F, {{140, 8}}}};
+std::string case_name(const Case& c) {
+    return c.name;
+}
+INSTANTIATE_TEST_SUITE_P(Cases, Lora, on_every_backend(cases), named_by(case_name));
+INSTANTIATE_TEST_SUITE_P(Cases, CpuLora, testing::ValuesIn(cases),
+                         [](const auto& test) { return case_name(test.param); });
 
 /// Masks as the back end draws them, read through an adapter of A = B = 1: with x = dy = 1, s is
 /// the forward pass's mask and dx that of the backward pass.
@@ -190,37 +217,37 @@ struct DrawnMasks {
     Matrix forward, backward;
 };
 
-DrawnMasks draw_masks(const Dropout& dropout, std::int64_t rows, std::int64_t cols) {
-    const auto backend = make_cpu_backend(1);
+DrawnMasks draw_masks(Backend& backend, const Dropout& dropout, std::int64_t rows,
+                      std::int64_t cols) {
     Matrix identity(cols, cols);
     for (std::int64_t i = 0; i < cols; ++i) identity(i, i) = 1;
-    const DeviceMatrix factor(*backend, identity), gradient(*backend, identity);
-    const DeviceMatrix ones(*backend, Matrix(rows, cols, 1.0));
-    const DeviceMatrix y(*backend, Shape{rows, cols}), s(*backend, Shape{rows, cols}),
-        dx(*backend, Shape{rows, cols}), ds(*backend, Shape{rows, cols});
+    const DeviceMatrix factor(backend, identity), gradient(backend, identity);
+    const DeviceMatrix ones(backend, Matrix(rows, cols, 1.0));
+    const DeviceMatrix y(backend, Shape{rows, cols}), s(backend, Shape{rows, cols}),
+        dx(backend, Shape{rows, cols}), ds(backend, Shape{rows, cols});
     const LoraSlot slot{.a = factor.floats(),
                         .b = factor.floats(),
                         .da = gradient.floats(),
                         .db = gradient.floats(),
                         .rank = cols};
     const std::vector<std::int64_t> row_begin{0, rows};
-    backend->lora(y.view(), s.view(), ones.view(), {row_begin}, std::span(&slot, 1), dropout);
-    backend->lora_backward(dx.view(), ds.view(), ones.view(), s.view(), ones.view(), {row_begin},
-                           std::span(&slot, 1), dropout);
+    backend.lora(y.view(), s.view(), ones.view(), {row_begin}, std::span(&slot, 1), dropout);
+    backend.lora_backward(dx.view(), ds.view(), ones.view(), s.view(), ones.view(), {row_begin},
+                          std::span(&slot, 1), dropout);
     return {s.values(), dx.values()};
 }
 
-class LoraMask : public testing::TestWithParam<float> {};
+class LoraMask : public OnEveryBackend<float> {};
 
 TEST_P(LoraMask, IsThatOfAScalarLoopForwardAndBackward) {
     const std::int64_t rows = 37, cols = 203;
     std::vector<std::int64_t> counters;
     for (std::int64_t t = 0; t < rows; ++t) counters.push_back(t * 5 + (t % 4 << 32));
     const std::vector<std::uint64_t> keys{0xfedcba9876543210};
-    const Dropout dropout{.p = GetParam(), .module = 3, .slot_key = keys, .row_counter = counters};
+    const Dropout dropout{.p = test_case(), .module = 3, .slot_key = keys, .row_counter = counters};
     Matrix want = naive::dropout_mask(dropout, 0, 0, rows, cols);
-    for (double& value : want.values) value = static_cast<float>(value);
-    const DrawnMasks drawn = draw_masks(dropout, rows, cols);
+    want = stored(want, dtype());
+    const DrawnMasks drawn = draw_masks(backend(), dropout, rows, cols);
     EXPECT_TRUE(same_bits(drawn.forward, want));
     EXPECT_TRUE(same_bits(drawn.backward, want));
 
@@ -230,14 +257,14 @@ TEST_P(LoraMask, IsThatOfAScalarLoopForwardAndBackward) {
     const double p = static_cast<double>(dropout.threshold()) / 65536;
     // Five standard deviations of a binomial share; p itself is rounded to a 65536th.
     EXPECT_NEAR(dropped / count, p, 5 * std::sqrt(p * (1 - p) / count));
-    EXPECT_NEAR(p, GetParam(), 0.5 / 65536 + 1e-7);
+    EXPECT_NEAR(p, test_case(), 0.5 / 65536 + 1e-7);
 }
 
-INSTANTIATE_TEST_SUITE_P(Probabilities, LoraMask, testing::Values(0.05F, 0.1F, 0.5F, 0.999F, 1e-6F),
-                         [](const auto& test) {
-                             return "p" + std::to_string(std::lround(1e6F * test.param)) +
-                                    "_millionths";
-                         });
+INSTANTIATE_TEST_SUITE_P(Probabilities, LoraMask,
+                         on_every_backend({0.05F, 0.1F, 0.5F, 0.999F, 1e-6F}),
+                         named_by([](float p) {
+                             return "p" + std::to_string(std::lround(1e6F * p)) + "_millionths";
+                         }));
 
 TEST(LoraDropout, ThresholdAndFactorAreThoseOfSixteenBits) {
     EXPECT_EQ(Dropout{.p = 0.05F}.threshold(), 3277U);

@@ -55,7 +55,7 @@ TEST_F(KnownArrays, TheLeastRecentlyUsedGivesWay) {
     const std::size_t slot_of_1 = ask(1).first;
     for (std::int64_t i = 2; i < slots; ++i) EXPECT_FALSE(ask(i).second);
     EXPECT_FALSE(ask(0).second);
-    EXPECT_EQ(ask(100).first, slot_of_1) << "1 was used longest ago";
+    EXPECT_EQ(ask(slots).first, slot_of_1) << "1 was used longest ago";
     EXPECT_FALSE(ask(0).second);
     EXPECT_TRUE(ask(1).second);
 }
