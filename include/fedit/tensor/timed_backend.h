@@ -1,0 +1,118 @@
+// tensor/timed_backend.h: a back end that counts and times the operations of another one.
+#pragma once
+
+#include <array>
+#include <string_view>
+#include <vector>
+
+#include "fedit/tensor/backend.h"
+
+namespace fedit {
+
+/// What an operation is for in a training step.
+enum class StepPhase : std::uint8_t { forward, loss, backward, optimizer, memory };
+inline constexpr std::array all_step_phases{StepPhase::forward, StepPhase::loss,
+                                            StepPhase::backward, StepPhase::optimizer,
+                                            StepPhase::memory};
+std::string_view to_string(StepPhase phase);
+
+/// All calls of one operation.
+struct OperationTime {
+    std::string_view name;  ///< of the member of Backend; rope_backward is rope() with `inverse`
+    StepPhase phase{};
+    std::int64_t calls = 0;
+    double seconds = 0;  ///< until the result was there
+    double flop = 0;     ///< multiplications and additions of its matrix products, if it has any
+};
+
+/// Passes every call on, so results are those of `inner`. After each it waits for the result, which
+/// takes away what a GPU would overlap: times say where a step's time goes, not how long it takes.
+class TimedBackend final : public Backend {
+public:
+    /// `inner` must outlive this.
+    explicit TimedBackend(Backend& inner);
+
+    /// The operations that were called since reset(), in the order of Backend.
+    std::vector<OperationTime> times() const;
+    void reset();
+
+    DeviceInfo info() const override;
+    Dtype activation_dtype(Dtype products) const override;
+
+    void* allocate(std::size_t bytes) override;
+    void release(void* memory) noexcept override;
+    void upload(void* to, std::span<const std::byte> from) override;
+    void download(std::span<std::byte> to, const void* from) override;
+    std::vector<std::byte> export_memory(void* memory) override;
+    void* import_memory(std::span<const std::byte> handle) override;
+
+    std::size_t packed_bytes(Dtype dtype, std::int64_t out, std::int64_t in) const override;
+    void pack(std::byte* memory, Dtype dtype, std::span<const float> values, std::int64_t out,
+              std::int64_t in) override;
+    void repack(std::byte* memory, Dtype dtype, const float* values, std::int64_t out,
+                std::int64_t in) override;
+    void linear(TensorView y, TensorView x, const PackedWeight& w, const float* bias,
+                bool accumulate) override;
+    void linear_dx(TensorView dx, TensorView dy, const PackedWeight& w, bool accumulate) override;
+    void linear_dw(TensorView dw, float* dbias, TensorView dy, TensorView x) override;
+
+    void lora(TensorView y, TensorView s, TensorView x, const Slots& slots,
+              std::span<const LoraSlot> adapters, const Dropout& dropout) override;
+    void lora_backward(TensorView dx, TensorView ds, TensorView dy, TensorView s, TensorView x,
+                       const Slots& slots, std::span<const LoraSlot> adapters,
+                       const Dropout& dropout) override;
+
+    void rms_norm(TensorView y, TensorView x, TensorView residual, const float* gain,
+                  float eps) override;
+    void rms_norm_backward(TensorView dx, TensorView dy, TensorView x, const float* gain,
+                           float eps) override;
+    void head_rms_norm(TensorView y, TensorView x, std::int64_t heads, const float* gain,
+                       float eps) override;
+    void head_rms_norm_backward(TensorView dx, TensorView dy, TensorView x, std::int64_t heads,
+                                const float* gain, float eps) override;
+    void rms_norm_dgain(std::span<float> dgain, TensorView dy, TensorView x, float eps) override;
+    void rope(TensorView x, std::int64_t heads, std::span<const std::int32_t> positions,
+              std::span<const float> inv_freq, float attention_scale, bool inverse) override;
+    void attention(TensorView out, float* lse, TensorView q, TensorView k, TensorView v,
+                   const AttentionShape& shape, const Sequences& sequences) override;
+    void attention_backward(TensorView dq, TensorView dk, TensorView dv, TensorView dout,
+                            TensorView out, const float* lse, TensorView q, TensorView k,
+                            TensorView v, const AttentionShape& shape,
+                            const Sequences& sequences) override;
+    void swiglu(TensorView y, TensorView gate, TensorView up) override;
+    void swiglu_backward(TensorView dgate, TensorView dup, TensorView dy, TensorView gate,
+                         TensorView up) override;
+    void embedding(TensorView y, TensorView table, std::span<const std::int32_t> tokens) override;
+    void embedding_backward(TensorView dtable, TensorView dy,
+                            std::span<const std::int32_t> tokens) override;
+    void cross_entropy(std::span<double> loss, TensorView dx, TensorView dhead, TensorView x,
+                       const PackedWeight& head, std::span<const std::int32_t> targets,
+                       std::span<const float> weight, std::span<std::int32_t> best) override;
+    void gather_rows(TensorView y, TensorView x, std::span<const std::int64_t> rows) override;
+    void scatter_add_rows(TensorView y, TensorView x, std::span<const std::int64_t> rows) override;
+
+    void adamw(std::span<float> x, std::span<const float> g, std::span<float> m, std::span<float> v,
+               const AdamW& settings) override;
+    void sgd(std::span<float> x, std::span<const float> g, double lr, double weight_decay) override;
+    void scale(std::span<float> x, float factor) override;
+    void fill(std::span<float> x, float value) override;
+    double squared_norm(std::span<const float> x) override;
+    void accumulate_fixed(std::span<std::uint64_t> words, std::span<const float> x,
+                          std::span<const float> x0, double weight) override;
+
+private:
+    enum class Operation : std::uint8_t;
+    struct Kind {
+        std::string_view name;
+        StepPhase phase;
+    };
+    static const std::vector<Kind>& kinds();
+    template <class Work>
+    auto timed(Operation operation, double flop, const Work& work);
+
+    Backend& inner_;
+    DeviceBuffer probe_;  ///< reading it waits for all that came before
+    std::vector<OperationTime> times_;
+};
+
+}  // namespace fedit
