@@ -1,4 +1,4 @@
-// app/bench.cpp: `fedit bench`: how fast one client trains on this machine.
+// app/bench.cpp: `fedit bench`: how fast clients train on this machine.
 #include <fmt/format.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <functional>
 #include <numeric>
 #include <optional>
 #include <vector>
@@ -20,6 +21,7 @@
 #include "fedit/experiment/session.h"
 #include "fedit/io/json.h"
 #include "fedit/tensor/machine_rate.h"
+#include "fedit/tensor/timed_backend.h"
 #include "fedit/train/local_trainer.h"
 
 namespace fedit {
@@ -52,14 +54,14 @@ private:
     fs::path path_;
 };
 
-/// Records of made-up tokens: lengths log-normal as those of instructions (median 150 tokens), the
-/// first half of each without labels, as a prompt.
+/// Batches of made-up records for all members of the cohort: lengths log-normal as those of
+/// instructions (median 150 tokens), the first half of each without labels, as a prompt.
 EncodedRecords synthetic_records(const Config& config, std::int64_t vocab_size) {
     RandomStream stream(
         {.seed = static_cast<std::uint64_t>(config.seed), .purpose = Purpose::synthetic_data});
     EncodedRecords records;
     records.categories = {""};
-    for (std::int64_t i = 0; i < config.batch_size; ++i) {
+    for (std::int64_t i = 0; i < config.batch_size * plan_config(config).cohort; ++i) {
         const auto wished = static_cast<std::int64_t>(150 * std::exp(0.8 * stream.normal()));
         const std::int64_t length = std::clamp<std::int64_t>(
             wished, std::min<std::int64_t>(16, config.cutoff_len), config.cutoff_len);
@@ -76,8 +78,9 @@ EncodedRecords synthetic_records(const Config& config, std::int64_t vocab_size) 
     return records;
 }
 
-/// One batch: the records with a target, in order and from the start again until it is full.
-EncodedRecords one_batch(const Config& config, const ModelConfig& model) {
+/// One batch a member of the cohort: the records with a target, in order and from the start again
+/// until all are full.
+std::vector<EncodedRecords> make_batches(const Config& config, const ModelConfig& model) {
     const EncodedRecords all =
         config.data.empty() ? synthetic_records(config, model.vocab_size)
                             : encode(read_record_set(config, Wanted::for_texts), config, model);
@@ -91,39 +94,127 @@ EncodedRecords one_batch(const Config& config, const ModelConfig& model) {
              .where = fmt::format("--data {}, --cutoff-len {}", config.data, config.cutoff_len),
              .remedy = "raise --cutoff-len or give other records"});
     }
-    std::vector<std::int64_t> which;
-    for (std::size_t i = 0; i < static_cast<std::size_t>(config.batch_size); ++i) {
-        which.push_back(usable[i % usable.size()]);
+    std::vector<EncodedRecords> batches;
+    std::size_t next = 0;
+    for (int member = 0; member < plan_config(config).cohort; ++member) {
+        std::vector<std::int64_t> which;
+        for (std::int64_t i = 0; i < config.batch_size; ++i) {
+            which.push_back(usable[next++ % usable.size()]);
+        }
+        batches.push_back(select(all, which));
     }
-    return select(all, which);
+    return batches;
+}
+
+struct StepWork {
+    std::int64_t tokens = 0, labelled = 0;
+};
+
+StepWork work_of(const std::vector<EncodedRecords>& batches) {
+    StepWork work;
+    for (const EncodedRecords& batch : batches) {
+        work.tokens += static_cast<std::int64_t>(batch.tokens.size());
+        work.labelled = std::accumulate(batch.targets.begin(), batch.targets.end(), work.labelled);
+    }
+    return work;
 }
 
 struct Timing {
     std::vector<double> seconds;  ///< of each step, the warm-up's first
-    TrainStats stats;
+    TrainStats stats;             ///< of the first member
+    std::size_t planned_bytes = 0;
     double rate_before = 0, rate_after = 0;  ///< FLOP/s of large products around the steps
 };
 
 /// A machine whose product rate moved by more than this between start and end was not ours alone.
 constexpr double quiet_machine = 1.2;
 
-Timing time_steps(const Config& config, const BaseModel& base, Machine& machine,
-                  const EncodedRecords& batch, const Layout& layout, const StopToken& stop) {
-    Decoder decoder(base.config(), base.weights(), layout, *machine.backend, recompute(config));
+/// One step to warm up, then the steps that count; calls `after_step` behind each.
+Timing time_steps(const Config& config, const BaseModel& base, Backend& backend,
+                  const std::vector<EncodedRecords>& batches, const Layout& layout,
+                  const StopToken& stop, const std::function<void()>& after_step = {}) {
+    Decoder decoder(base.config(), base.weights(), layout, backend, recompute(config));
     LocalConfig local = local_config(config);
     local.steps = config.bench_steps + 1;
-    LocalTrainer trainer(decoder, layout, *machine.backend, local);
-    TrainJob job;
-    job.start = initial_adapter(layout, local.seed);
+    LocalTrainer trainer(decoder, layout, backend, local);
+    std::vector<CohortMember> members;
+    std::vector<PassSize> passes;
+    for (const EncodedRecords& batch : batches) {
+        CohortMember member;
+        member.job.client = static_cast<int>(members.size());
+        member.job.start = initial_adapter(layout, local.seed);
+        member.records = &batch;
+        members.push_back(std::move(member));
+        passes.push_back(largest_pass(batch, local));
+    }
     Timing timing;
+    timing.planned_bytes = base.bytes() + trainer.peak_bytes(passes);
     Clock::time_point last = Clock::now();
-    const TrainOutcome outcome = trainer.train(job, batch, nullptr, stop, [&](const TrainStats&) {
+    const auto outcomes = trainer.train(members, stop, [&](std::size_t member, const TrainStats&) {
+        if (member != 0) return;  // all take their steps together
         const Clock::time_point now = Clock::now();
         timing.seconds.push_back(std::chrono::duration<double>(now - last).count());
-        last = now;
+        if (after_step) after_step();
+        last = Clock::now();
     });
-    timing.stats = outcome.state.stats;
+    timing.stats = outcomes.front().state.stats;
     return timing;
+}
+
+/// Where a step's time goes.
+struct Profile {
+    std::vector<OperationTime> operations;  ///< of all steps together
+    double steps = 0;
+    double step_seconds = 0;  ///< on average, with what lies between operations
+};
+
+Profile profile_steps(const Config& config, const BaseModel& base, Backend& backend,
+                      const std::vector<EncodedRecords>& batches, const Layout& layout,
+                      const StopToken& stop) {
+    TimedBackend timed(backend);
+    Profile profile;
+    std::int64_t steps_seen = 0;
+    const Timing timing = time_steps(config, base, timed, batches, layout, stop, [&] {
+        if (steps_seen++ == 0) timed.reset();  // that was to warm up
+        profile.operations = timed.times();    // before the results are taken home
+    });
+    profile.steps = static_cast<double>(timing.seconds.size()) - 1;
+    if (profile.steps >= 1) {
+        profile.step_seconds =
+            std::accumulate(timing.seconds.begin() + 1, timing.seconds.end(), 0.0) / profile.steps;
+    }
+    return profile;
+}
+
+/// Tables of phases and operations; `rate` is that of large products.
+void add_profile(Sheet& sheet, const Profile& profile, double rate) {
+    double outside = profile.step_seconds;
+    std::vector<std::vector<Cell>> phases, operations;
+    for (const StepPhase phase : all_step_phases) {
+        double seconds = 0;
+        for (const OperationTime& time : profile.operations) {
+            if (time.phase == phase) seconds += time.seconds / profile.steps;
+        }
+        outside -= seconds;
+        phases.push_back({std::string(to_string(phase)), seconds, seconds / profile.step_seconds});
+    }
+    phases.push_back({std::string("outside"), outside, outside / profile.step_seconds});
+    std::vector<OperationTime> longest_first = profile.operations;
+    std::stable_sort(longest_first.begin(), longest_first.end(),
+                     [](const auto& a, const auto& b) { return a.seconds > b.seconds; });
+    for (const OperationTime& time : longest_first) {
+        const double seconds = time.seconds / profile.steps;
+        const double flops = time.flop > 0 ? time.flop / time.seconds : std::nan("");
+        operations.push_back({std::string(time.name), std::string(to_string(time.phase)),
+                              static_cast<double>(time.calls) / profile.steps, seconds,
+                              seconds / profile.step_seconds, flops, flops / rate});
+    }
+    sheet.fact("profiled_step_seconds", profile.step_seconds);
+    sheet.table("phases", {"phase", "seconds", "share"}, std::move(phases));
+    sheet.table("operations",
+                {"operation", "phase", "calls", "seconds", "share", "flops_per_second",
+                 "share_of_product_rate"},
+                std::move(operations));
 }
 
 double median(std::vector<double> values) {
@@ -139,15 +230,12 @@ std::int64_t peak_memory_bytes() {
 }
 
 Sheet report(const Config& config, const BaseModel& base, const Machine& machine,
-             const Layout& layout, const EncodedRecords& batch, const Timing& timing) {
+             const Layout& layout, const StepWork& work, const Timing& timing) {
     const ModelConfig& model = base.config();
-    const auto tokens = static_cast<std::int64_t>(batch.tokens.size());
-    const std::int64_t labelled =
-        std::accumulate(batch.targets.begin(), batch.targets.end(), std::int64_t{0});
     const double flop =
-        4.0 * static_cast<double>(model.layer_weights()) * static_cast<double>(tokens) +
+        4.0 * static_cast<double>(model.layer_weights()) * static_cast<double>(work.tokens) +
         4.0 * static_cast<double>(model.vocab_size * model.hidden_size) *
-            static_cast<double>(labelled);
+            static_cast<double>(work.labelled);
     const double seconds = median({timing.seconds.begin() + 1, timing.seconds.end()});
     const std::int64_t peak = peak_memory_bytes();
     const double rate = std::max(timing.rate_before, timing.rate_after);
@@ -161,13 +249,14 @@ Sheet report(const Config& config, const BaseModel& base, const Machine& machine
     sheet.fact("adapter_parameters", layout.size);
     sheet.fact("lora_r", config.lora_r);
     sheet.fact("lora_target_modules", lora_config(config).target_modules);
+    sheet.fact("cohort", static_cast<std::int64_t>(plan_config(config).cohort));
     sheet.fact("batch_size", config.batch_size);
     sheet.fact("micro_batch_size", config.micro_batch_size);
     sheet.fact("steps", config.bench_steps);
-    sheet.fact("tokens_per_step", tokens);
-    sheet.fact("labelled_per_step", labelled);
+    sheet.fact("tokens_per_step", work.tokens);
+    sheet.fact("labelled_per_step", work.labelled);
     sheet.fact("step_seconds", seconds);
-    sheet.fact("tokens_per_second", static_cast<double>(tokens) / seconds);
+    sheet.fact("tokens_per_second", static_cast<double>(work.tokens) / seconds);
     sheet.fact("flop_per_step", flop);
     sheet.fact("flops_per_second", flop / seconds);
     sheet.fact("product_flops_per_second", rate);
@@ -176,6 +265,7 @@ Sheet report(const Config& config, const BaseModel& base, const Machine& machine
     sheet.fact("share_of_product_rate", flop / seconds / rate);
     sheet.fact("loss_first", timing.stats.loss_first);
     sheet.fact("loss_last", timing.stats.loss_last);
+    sheet.fact("planned_memory_bytes", static_cast<std::int64_t>(timing.planned_bytes));
     sheet.fact("peak_memory_bytes", peak);
     return sheet;
 }
@@ -211,15 +301,21 @@ ExitCode run_bench(const Context& context, const Config& config) {
     }
     const BaseModel base(comm, random ? random->path() : fs::path(config.model), machine);
     random.reset();
-    const EncodedRecords batch = one_batch(config, base.config());
+    const std::vector<EncodedRecords> batches = make_batches(config, base.config());
     const Layout layout = make_lora_layout(base.config(), lora_config(config));
     const double rate_before = measure_product_rate(*machine.backend, machine.dtype);
-    Timing timing = time_steps(config, base, machine, batch, layout, context.stop);
+    Timing timing = time_steps(config, base, *machine.backend, batches, layout, context.stop);
     if (timing.seconds.size() < 2) return ExitCode::stopped;
     timing.rate_before = rate_before;
     timing.rate_after = measure_product_rate(*machine.backend, machine.dtype);
     warn_if_not_quiet(context.log, timing);
-    const Sheet sheet = report(config, base, machine, layout, batch, timing);
+    Sheet sheet = report(config, base, machine, layout, work_of(batches), timing);
+    if (config.profile) {
+        const Profile profile =
+            profile_steps(config, base, *machine.backend, batches, layout, context.stop);
+        if (profile.steps < 1) return ExitCode::stopped;
+        add_profile(sheet, profile, std::max(timing.rate_before, timing.rate_after));
+    }
     print_result(comm, config.output_format == "json" ? sheet.json() : sheet.text());
     return ExitCode::done;
 }

@@ -96,15 +96,16 @@ constexpr std::array commands{
         .command = Command::bench,
         .summary = "tokens a second of local training, and share of this machine's product rate",
         .usage = "[mpirun -n RANKS] fedit bench --model-config FILE | --model FOLDER [--data FILE] "
-                 "[options]",
+                 "[--cohort N] [--profile] [options]",
         .description =
-            "Times one client's optimizer steps on the same batch of records again and again, "
-            "after one step to warm up. FLOP are counted as 4 x (layer weights x tokens + "
-            "vocabulary x hidden size x labelled tokens) a step: forward and the gradient of the "
-            "activations, since the base is frozen. The machine's product rate is measured before "
-            "and after; if the two differ, something else used the machine, and a warning says so. "
-            "Under mpirun it times the end of a round instead: each rank adds one client's update, "
-            "the ranks sum, and the global adapter moves.",
+            "Times optimizer steps on the same batch of records again and again, after one step "
+            "to warm up: of one client, or of a --cohort of clients with a batch each. FLOP are "
+            "counted as 4 x (layer weights x tokens + vocabulary x hidden size x labelled tokens) "
+            "a step: forward and the gradient of the activations, since the base is frozen. The "
+            "machine's product rate is measured before and after; if the two differ, something "
+            "else used the machine, and a warning says so. Under mpirun it times the end of a "
+            "round instead: each rank adds one client's update, the ranks sum, and the global "
+            "adapter moves.",
         .example = "fedit bench --model-config config.json --batch-size 64 --lora-target-modules "
                    "all-linear --steps 3 --output-format json"},
     CommandInfo{.command = Command::doctor,

@@ -26,7 +26,10 @@ std::string with_thousands(std::int64_t value) {
 
 std::string format_progress(const ProgressSample& sample) {
     std::string text = fmt::format("round {}/{}", sample.round, sample.rounds);
-    if (sample.client >= 0) {
+    if (sample.client >= 0 && sample.cohort > 1) {
+        text += fmt::format(" | cohort of {} ({}/{})", sample.cohort, sample.clients_done,
+                            sample.clients_here);
+    } else if (sample.client >= 0) {
         text += fmt::format(" | client {} ({}/{})", sample.client, sample.clients_done,
                             sample.clients_here);
     } else if (sample.clients_here > 0) {

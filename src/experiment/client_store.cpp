@@ -3,7 +3,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
+#include <string_view>
 
 #include "fedit/io/hdf5_image.h"
 
@@ -31,6 +33,41 @@ constexpr std::array<StatsField, 9> stats_fields{{
     {"seconds", nullptr, &TrainStats::seconds},
 }};
 
+std::string_view to_string(TrainEnd end) {
+    switch (end) {
+        case TrainEnd::stopped:
+            return "stopped";
+        case TrainEnd::finished:
+            return "finished";
+        case TrainEnd::diverged:
+            return "diverged";
+    }
+    return "";
+}
+
+std::optional<TrainEnd> parse_end(std::string_view text) {
+    for (const TrainEnd end : {TrainEnd::stopped, TrainEnd::finished, TrainEnd::diverged}) {
+        if (to_string(end) == text) return end;
+    }
+    return std::nullopt;
+}
+
+/// Members step together: those that have not ended are at one step, and the others ended in an
+/// earlier one.
+bool are_of_one_moment(std::span<const TrainOutcome> cohort) {
+    std::optional<std::int64_t> reached;
+    for (const TrainOutcome& member : cohort) {
+        if (member.end != TrainEnd::stopped) continue;
+        if (reached && *reached != member.state.step) return false;
+        reached = member.state.step;
+    }
+    return std::all_of(cohort.begin(), cohort.end(), [&](const TrainOutcome& member) {
+        // The step in which a client diverged is not counted in its state.
+        const std::int64_t tried = member.state.step + (member.end == TrainEnd::diverged ? 1 : 0);
+        return !reached || tried <= *reached;
+    });
+}
+
 }  // namespace
 
 fs::path ClientStore::path(int client) const {
@@ -42,7 +79,8 @@ void ClientStore::save(int client, const TrainOutcome& outcome) const {
     Hdf5Writer writer;
     writer.attribute("/", "tag", tag_);
     writer.attribute("/", "client", std::int64_t{client});
-    writer.attribute("/", "finished", std::int64_t{outcome.finished});
+    writer.attribute("/", "end", to_string(outcome.end));
+    writer.attribute("/", "fault", outcome.fault);
     writer.attribute("/", "step", state.step);
     writer.attribute("/", "optimizer_step", state.optimizer.step);
     for (const StatsField& field : stats_fields) {
@@ -65,8 +103,11 @@ std::optional<TrainOutcome> ClientStore::load(int client) const {
         reader.int_attribute("/", "client") != client) {
         return std::nullopt;
     }
+    const std::optional<TrainEnd> end = parse_end(reader.text_attribute("/", "end"));
+    if (!end) return std::nullopt;
     TrainOutcome outcome;
-    outcome.finished = reader.int_attribute("/", "finished") != 0;
+    outcome.end = *end;
+    outcome.fault = reader.text_attribute("/", "fault");
     outcome.state.step = reader.int_attribute("/", "step");
     outcome.state.optimizer.step = reader.int_attribute("/", "optimizer_step");
     for (const StatsField& field : stats_fields) {
@@ -79,6 +120,17 @@ std::optional<TrainOutcome> ClientStore::load(int client) const {
     outcome.state.optimizer.m = reader.floats("/m");
     outcome.state.optimizer.v = reader.floats("/v");
     return outcome;
+}
+
+std::vector<TrainOutcome> ClientStore::load_cohort(std::span<const int> clients) const {
+    std::vector<TrainOutcome> cohort;
+    for (const int client : clients) {
+        std::optional<TrainOutcome> stored = load(client);
+        if (!stored) return {};
+        cohort.push_back(std::move(*stored));
+    }
+    if (!are_of_one_moment(cohort)) return {};
+    return cohort;
 }
 
 }  // namespace fedit

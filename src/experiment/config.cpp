@@ -132,9 +132,35 @@ void check_batches(const Config& config, std::vector<Fault>& faults) {
     }
 }
 
+constexpr int largest_cohort = 1024;
+
+/// The number of clients, or nothing for `auto` and what is no number.
+std::optional<int> parse_cohort(const Config& config) {
+    int size = 0;
+    if (!parse_number(config.cohort, size) || size < 1 || size > largest_cohort) return {};
+    return size;
+}
+
+void check_cohort(const Config& config, std::string_view automatic, std::vector<Fault>& faults) {
+    if (config.cohort != automatic && !parse_cohort(config)) {
+        faults.push_back(
+            {.what = fmt::format("\"{}\" is not a value of --cohort", config.cohort),
+             .where = "--cohort",
+             .remedy = fmt::format("give a whole number from 1 to {}{}", largest_cohort,
+                                   automatic.empty() ? "" : ", or auto")});
+    }
+}
+
 void check_training(const Config& config, std::vector<Fault>& faults) {
     check_batches(config, faults);
     check_targets(config, faults);
+    check_cohort(config, "auto", faults);
+    if (config.tune != "lora" && parse_cohort(config).value_or(1) > 1) {
+        faults.push_back(
+            {.what = "clients share a pass over a frozen base, but here the base itself trains",
+             .where = fmt::format("--tune {}, --cohort {}", config.tune, config.cohort),
+             .remedy = "leave out --cohort, or train adapters: --tune lora"});
+    }
     if (config.local_steps > 0 && config.local_epochs != Config{}.local_epochs) {
         faults.push_back({.what = "a client's round is measured in steps or in epochs, not in both",
                           .where = fmt::format("--local-steps {}, --local-epochs {}",
@@ -184,6 +210,7 @@ void check_training(const Config& config, std::vector<Fault>& faults) {
 void check_bench(const Config& config, std::vector<Fault>& faults) {
     check_batches(config, faults);
     check_targets(config, faults);
+    check_cohort(config, "", faults);
     if (config.model.empty() == config.model_config.empty()) {
         faults.push_back(
             {.what = config.model.empty() ? "no model is named" : "two models are named",
@@ -362,6 +389,12 @@ LocalConfig local_config(const Config& config) {
     local.lora_dropout = config.lora_dropout;
     local.seed = static_cast<std::uint64_t>(config.seed);
     return local;
+}
+
+PlanConfig plan_config(const Config& config) {
+    return {.seed = static_cast<std::uint64_t>(config.seed),
+            .fraction = config.client_fraction,
+            .cohort = parse_cohort(config).value()};
 }
 
 EncodeOptions encode_options(const Config& config) {

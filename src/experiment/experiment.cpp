@@ -249,9 +249,8 @@ double Experiment::evaluate_one(std::int64_t round, int client, std::span<const 
 bool Experiment::run_round() {
     Checkpoint& state = setup_.state();
     const auto start = Clock::now();
-    const RoundPlan plan =
-        plan_round(static_cast<std::uint64_t>(config_.seed), static_cast<int>(state.rounds_done),
-                   config_.client_fraction, setup_.data().trainable);
+    const RoundPlan plan = plan_round(plan_config(config_), static_cast<int>(state.rounds_done),
+                                      setup_.data().trainable);
     const std::string tag = to_hex(Sha256()
                                        .add(state.log.facts.identity_hash)
                                        .add(std::to_string(state.rounds_done))

@@ -29,7 +29,7 @@ std::vector<float> LocalClients::after(std::int64_t rounds_done, int client) con
     if (rounds_done == 0) return start_;
     const ClientStore before = store(rounds_done - 1);
     std::optional<TrainOutcome> outcome = before.load(client);
-    if (!outcome || !outcome->finished) {
+    if (!outcome || outcome->end == TrainEnd::stopped) {
         throw InputError(
             {.what = fmt::format("what client {} learned in round {} is lost: its file is absent, "
                                  "damaged or of another run",

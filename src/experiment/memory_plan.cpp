@@ -31,12 +31,17 @@ std::size_t MemoryPlan::needed_on_node() const {
     return on_device() ? host : base + times(ranks_on_node, training + sum) + host;
 }
 
+std::string MemoryPlan::training_text() const {
+    return cohort > 1 ? fmt::format("training {} for {} clients at once", bytes(training), cohort)
+                      : fmt::format("training {}", bytes(training));
+}
+
 std::string MemoryPlan::device_text() const {
     if (!on_device()) return "";
     return fmt::format(
-        "memory of a device: {} = base model {} + {} rank(s) x (training {}, sum {}, libraries "
-        "{}); {} has {}",
-        bytes(needed_on_device()), bytes(base), ranks_on_device, bytes(training), bytes(sum),
+        "memory of a device: {} = base model {} + {} rank(s) x ({}, sum {}, libraries {}); {} has "
+        "{}",
+        bytes(needed_on_device()), bytes(base), ranks_on_device, training_text(), bytes(sum),
         bytes(overhead), device_name, bytes(device));
 }
 
@@ -47,15 +52,17 @@ std::string MemoryPlan::node_text() const {
             bytes(needed_on_node()), ranks_on_node, bytes(records), bytes(round), bytes(node));
     }
     return fmt::format(
-        "memory of a node: {} = base model {} + {} rank(s) x (training {}, records {}, round {}); "
-        "there are {}",
-        bytes(needed_on_node()), bytes(base), ranks_on_node, bytes(training), bytes(records),
+        "memory of a node: {} = base model {} + {} rank(s) x ({}, records {}, round {}); there are "
+        "{}",
+        bytes(needed_on_node()), bytes(base), ranks_on_node, training_text(), bytes(records),
         bytes(round + sum), bytes(node));
 }
 
 void MemoryPlan::require_fits() const {
     std::vector<Fault> faults;
-    const std::string lower = "lower --micro-batch-size or --cutoff-len, give --recompute layer, ";
+    const std::string lower =
+        fmt::format("lower {}--micro-batch-size or --cutoff-len, give --recompute layer, ",
+                    cohort > 1 ? "--cohort, " : "");
     if (needed_on_device() > device) {
         faults.push_back({.what = "the run does not fit into a device's memory",
                           .where = device_text(),

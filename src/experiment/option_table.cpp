@@ -132,6 +132,12 @@ void add_federation(Table& table) {
     table.number("shards-per-client", &Config::shards_per_client, identity, train, "N", 1, 1e6,
                  "Blocks that each client gets with --partition shards; 1 is one category a "
                  "client, more or less.");
+    table.text("cohort", &Config::cohort, identity, train | bench, "N",
+               "Clients that train in one pass over the base, those of similar size together: "
+               "faster where clients are too small to fill a pass. Each still trains as if alone. "
+               "auto: chosen once, when the run is created, from the clients' sizes and the "
+               "memory, and leaving eight cohorts a round for ranks to share; 1 where clients are "
+               "few or large.");
 }
 
 void add_training(Table& table) {
@@ -292,6 +298,9 @@ void add_run(Table& table) {
                "Take over an output folder whose lock looks alive.");
     table.number("steps", &Config::bench_steps, operational, bench, "N", 1, 1e6,
                  "Optimizer steps to time, after one to warm up; the median counts.");
+    table.flag("profile", &Config::profile, operational, bench,
+               "Also run the steps again with every operation timed: seconds by phase and by "
+               "operation.");
     table.flag("measure", &Config::measure, operational, doctor,
                "Also measure how fast this machine multiplies matrices (some seconds).");
 }

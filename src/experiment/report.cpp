@@ -2,6 +2,7 @@
 #include "experiment/report.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -34,6 +35,19 @@ std::string reason_text(StopReason reason) {
             return "another rank's request";
     }
     return "";
+}
+
+/// "round 1 trains 3 cohorts: 1+4 (9-12 records), ...".
+std::string cohort_text(const RoundPlan& plan) {
+    std::string text;
+    for (const std::vector<std::size_t>& cohort : plan.cohorts) {
+        std::vector<int> clients;
+        for (const std::size_t i : cohort) clients.push_back(plan.clients[i].client);
+        text += fmt::format("{} {} ({} to {} records)", text.empty() ? "" : ",",
+                            fmt::join(clients, "+"), plan.clients[cohort.back()].records,
+                            plan.clients[cohort.front()].records);
+    }
+    return fmt::format("round 1 trains {} cohorts of clients:{}", plan.cohorts.size(), text);
 }
 
 /// The command that gives the last evaluation again.
@@ -107,14 +121,13 @@ void report_plan(const Log& log, Setup& setup, int ranks) {
                          format_bytes(state.layout.size * 4)));
     std::int64_t trainable = 0;
     for (const std::int64_t records : data.trainable) trainable += records;
-    log.info(
-        fmt::format("{} clients ({}) hold {} trainable records; {} sampled a round for {} rounds; "
-                    "{} held-out records",
-                    data.num_clients(), config.partition, trainable,
-                    plan_round(static_cast<std::uint64_t>(config.seed), 0, config.client_fraction,
-                               data.trainable)
-                        .clients.size(),
-                    config.rounds, data.evaluation.size()));
+    const RoundPlan plan = plan_round(plan_config(config), 0, data.trainable);
+    log.info(fmt::format(
+        "{} clients ({}) hold {} trainable records; {} sampled a round for {} rounds{}; {} "
+        "held-out records",
+        data.num_clients(), config.partition, trainable, plan.clients.size(), config.rounds,
+        config.cohort == "1" ? "" : fmt::format(", {} to a pass at most", config.cohort),
+        data.evaluation.size()));
     if (setup.memory().on_device()) log.info(setup.memory().device_text());
     log.info(setup.memory().node_text());
     if (state.rounds_done > 0) {
@@ -141,8 +154,8 @@ void report_dry_run(const Log& log, Setup& setup, int ranks) {
         }
         log.info(line);
     }
-    const RoundPlan plan = plan_round(static_cast<std::uint64_t>(config.seed), 0,
-                                      config.client_fraction, data.trainable);
+    const RoundPlan plan = plan_round(plan_config(config), 0, data.trainable);
+    if (config.cohort != "1") log.info(cohort_text(plan));
     double tokens = 0;
     for (const PlannedClient& who : plan.clients) {
         const EncodedRecords mine = data.client(who.client);

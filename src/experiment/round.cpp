@@ -30,6 +30,12 @@ std::int64_t peak_resident_bytes() {
     return usage.ru_maxrss * std::int64_t{1024};
 }
 
+std::vector<int> clients_of(const RoundPlan& plan, std::span<const std::size_t> cohort) {
+    std::vector<int> clients;
+    for (const std::size_t i : cohort) clients.push_back(plan.clients[i].client);
+    return clients;
+}
+
 double norm_of_difference(std::span<const float> a, std::span<const float> b) {
     double sum = 0;
     for (std::size_t i = 0; i < a.size(); ++i) {
@@ -37,14 +43,6 @@ double norm_of_difference(std::span<const float> a, std::span<const float> b) {
         sum += difference * difference;
     }
     return std::sqrt(sum);
-}
-
-/// What a client of local training leaves that learned nothing in a round.
-TrainOutcome untrained(const std::vector<float>& start) {
-    TrainOutcome outcome;
-    outcome.finished = true;
-    outcome.state.x = start;
-    return outcome;
 }
 
 }  // namespace
@@ -72,13 +70,19 @@ SumChoice sum_choice(const Config& config) {
 struct RoundRunner::Local {
     Local(Backend& backend, std::size_t size) : sum(backend, size) {}
 
+    void save(const ClientStore& store) {
+        for (const auto& [client, outcome] : unsaved) store.save(client, outcome);
+        unsaved.clear();
+        unsaved_seconds = 0;
+    }
+
     OrderFreeSum sum;
     std::vector<SummedClient> summed;  ///< kept in rounds that log the aggregation error
     std::vector<ClientRow> rows;
-    std::vector<std::pair<int, TrainOutcome>> unsaved;  ///< finished, not on disk yet
+    std::vector<std::pair<int, TrainOutcome>> unsaved;  ///< of ended cohorts, not on disk yet
     double unsaved_seconds = 0;
     std::size_t clients = 0, done = 0;  ///< of this rank
-    double tokens_left = 0;             ///< of this rank, after the client in training
+    double tokens_left = 0;             ///< of this rank, after the cohort in training
     bool stopped = false, keep_summed = false;
     double train_seconds = 0, wait_seconds = 0;
 };
@@ -120,62 +124,109 @@ double RoundRunner::planned_tokens(int client) const {
            static_cast<double>(batch * config_.local_steps);
 }
 
-std::vector<std::size_t> RoundRunner::my_clients(const RoundPlan& plan,
+double RoundRunner::planned_tokens(std::span<const int> clients) const {
+    double tokens = 0;
+    for (const int client : clients) tokens += planned_tokens(client);
+    return tokens;
+}
+
+std::vector<std::size_t> RoundRunner::my_cohorts(const RoundPlan& plan,
                                                  const ClientStore& store) const {
     // Root alone looks which clients are on disk already, so that all ranks deal alike.
-    std::vector<double> cost(plan.clients.size());
-    context_.comm.together("place clients", [&] {
+    std::vector<double> cost(plan.cohorts.size());
+    context_.comm.together("place cohorts", [&] {
         if (context_.comm.rank() != 0) return;
-        for (std::size_t i = 0; i < cost.size(); ++i) {
-            const std::optional<TrainOutcome> stored = store.load(plan.clients[i].client);
-            const double tokens = planned_tokens(plan.clients[i].client);
-            const double seen = stored ? static_cast<double>(stored->state.stats.tokens) : 0;
-            cost[i] = stored && stored->finished ? 0 : std::max(tokens - seen, 0.0);
+        for (std::size_t c = 0; c < cost.size(); ++c) {
+            const std::vector<int> clients = clients_of(plan, plan.cohorts[c]);
+            const std::vector<TrainOutcome> stored = store.load_cohort(clients);
+            for (std::size_t i = 0; i < clients.size(); ++i) {
+                const bool begun = !stored.empty();
+                if (begun && stored[i].end != TrainEnd::stopped) continue;
+                const double seen = begun ? static_cast<double>(stored[i].state.stats.tokens) : 0.0;
+                cost[c] += std::max(planned_tokens(clients[i]) - seen, 0.0);
+            }
         }
     });
     context_.comm.broadcast(std::as_writable_bytes(std::span(cost)), 0);
     return place(cost, context_.comm.size())[static_cast<std::size_t>(context_.comm.rank())];
 }
 
-TrainOutcome RoundRunner::train_client(const RoundPlan& plan, int client,
-                                       const std::vector<float>& start, const ClientStore& store,
-                                       const Local& local) {
-    std::optional<TrainOutcome> stored = store.load(client);
-    if (stored && stored->finished) return std::move(*stored);
-
-    const auto begin = Clock::now();
-    const double seconds_before = stored ? stored->state.stats.seconds : 0;
-    const std::int64_t tokens_before = stored ? stored->state.stats.tokens : 0;
-    const double planned = planned_tokens(client);
-    const auto show = [&](const TrainStats& stats) {
+StepCallback RoundRunner::show_progress(const RoundPlan& plan, const Local& local,
+                                        std::span<const CohortMember> members) {
+    std::vector<TrainStats> now;
+    double tokens_before = 0, planned = 0;
+    for (const CohortMember& member : members) {
+        now.push_back(member.resume != nullptr ? member.resume->stats : TrainStats{});
+        tokens_before += static_cast<double>(now.back().tokens);
+        planned += planned_tokens(member.job.client);
+    }
+    ProgressSample sample{.round = plan.round + 1,
+                          .rounds = static_cast<int>(config_.rounds),
+                          .clients_done = static_cast<int>(local.done),
+                          .clients_here = static_cast<int>(local.clients),
+                          .client = members.front().job.client,
+                          .cohort = static_cast<int>(members.size())};
+    return [this, now, tokens_before, planned, sample, start = Clock::now(), &local](
+               std::size_t member, const TrainStats& stats) mutable {
         watch_.poll();
-        ProgressSample sample{.round = plan.round + 1,
-                              .rounds = static_cast<int>(config_.rounds),
-                              .clients_done = static_cast<int>(local.done),
-                              .clients_here = static_cast<int>(local.clients),
-                              .client = client,
-                              .loss = stats.loss_last};
-        sample.tokens_per_second =
-            static_cast<double>(stats.tokens - tokens_before) / seconds_since(begin);
-        const double this_round =
-            std::max(planned - static_cast<double>(stats.tokens), 0.0) + local.tokens_left;
-        const double whole_round = planned * static_cast<double>(local.clients);
+        now[member] = stats;
+        const auto size = static_cast<double>(now.size());
+        double tokens = 0, loss = 0;
+        for (const TrainStats& each : now) {
+            tokens += static_cast<double>(each.tokens);
+            loss += each.loss_last;
+        }
+        sample.loss = loss / size;
+        sample.tokens_per_second = (tokens - tokens_before) / seconds_since(start);
+        const double this_round = std::max(planned - tokens, 0.0) + local.tokens_left;
+        const double whole_round = planned / size * static_cast<double>(local.clients);
         sample.seconds_left =
-            (this_round + whole_round * static_cast<double>(config_.rounds - plan.round - 1)) /
-            sample.tokens_per_second;
+            (this_round + whole_round * (sample.rounds - sample.round)) / sample.tokens_per_second;
         progress_.show(sample);
     };
-    const TrainJob job{.client = client, .round = plan.round, .start = start, .optimizer = {}};
-    TrainOutcome outcome = trainer_.train(job, data_.client(client),
-                                          stored ? &stored->state : nullptr, watch_.token(), show);
-    outcome.state.stats.seconds = seconds_before + seconds_since(begin);
-    return outcome;
+}
+
+std::vector<TrainOutcome> RoundRunner::train_cohort(
+    const RoundPlan& plan, std::span<const int> clients,
+    std::span<const std::vector<float>* const> starts, const ClientStore& store,
+    const Local& local) {
+    std::vector<TrainOutcome> outcomes = store.load_cohort(clients);
+    const bool resumes = !outcomes.empty();
+    outcomes.resize(clients.size());
+    std::vector<std::size_t> places;  // of those that have not ended
+    std::vector<EncodedRecords> records;
+    for (std::size_t i = 0; i < clients.size(); ++i) {
+        if (outcomes[i].end != TrainEnd::stopped) continue;
+        places.push_back(i);
+        records.push_back(data_.client(clients[i]));
+    }
+    if (places.empty()) return outcomes;
+    std::vector<CohortMember> members;
+    for (const std::size_t i : places) {
+        members.push_back({.job = {.client = clients[i],
+                                   .round = plan.round,
+                                   .start = resumes ? std::vector<float>() : *starts[i],
+                                   .optimizer = {}},
+                           .records = &records[members.size()],
+                           .resume = resumes ? &outcomes[i].state : nullptr});
+    }
+    std::vector<TrainOutcome> trained =
+        trainer_.train(members, watch_.token(), show_progress(plan, local, members));
+    for (std::size_t k = 0; k < places.size(); ++k) outcomes[places[k]] = std::move(trained[k]);
+    return outcomes;
 }
 
 void RoundRunner::contribute(const PlannedClient& who, const std::vector<float>& start,
                              TrainOutcome& outcome, Local& local) {
+    const std::optional<std::string> reason =
+        outcome.end == TrainEnd::diverged ? outcome.fault : screen(outcome.state.x, start);
+    if (reason) {
+        outcome.end = TrainEnd::diverged;
+        outcome.fault = *reason;
+        outcome.state.x = start;  // where a client that trains alone goes on
+        return reject(who, *reason, local);
+    }
     const TrainStats& stats = outcome.state.stats;
-    if (stats.steps == 0) return reject(who, "it goes on with what it had", local);
     ClientRow row{.client = who.client,
                   .rank = context_.comm.rank(),
                   .records = who.records,
@@ -189,11 +240,6 @@ void RoundRunner::contribute(const PlannedClient& who, const std::vector<float>&
         stats.steps > 0 ? stats.loss_sum / static_cast<double>(stats.steps) : not_computed;
     row.update_norm = norm_of_difference(outcome.state.x, start);
     row.seconds = stats.seconds;
-    if (const std::optional<std::string> reason = screen(outcome.state.x, start)) {
-        reject(who, *reason, local);
-        if (local_clients_ != nullptr) outcome = untrained(start);
-        return;
-    }
     if (local_clients_ == nullptr) {
         local.sum.add(outcome.state.x, start, who.weight, who.records);
         if (local.keep_summed) local.summed.push_back({who.client, who.weight, outcome.state.x});
@@ -212,55 +258,54 @@ void RoundRunner::reject(const PlannedClient& who, const std::string& reason, Lo
         fmt::format("client {} is left out of this round: {}", who.client, reason));
 }
 
+void RoundRunner::save_finished(const RoundPlan& plan, const ClientStore& store, Local& local) {
+    try {
+        local.save(store);
+    } catch (const IoError& error) {
+        // The round goes on without this safety net; the clients are in the sum already.
+        local.unsaved_seconds = 0;
+        context_.log.rank_warning(
+            fmt::format("a kill before the end of round {} would cost its finished clients: {}",
+                        plan.round + 1, error.what()));
+    }
+}
+
 void RoundRunner::train_mine(const RoundPlan& plan, const std::vector<float>& x,
                              const ClientStore& store, Local& local) {
-    const std::vector<std::size_t> mine = my_clients(plan, store);
-    local.clients = mine.size();
-    for (const std::size_t i : mine) local.tokens_left += planned_tokens(plan.clients[i].client);
-    const auto save_finished = [&] {
-        for (const auto& [client, outcome] : local.unsaved) store.save(client, outcome);
-        local.unsaved.clear();
-        local.unsaved_seconds = 0;
-    };
+    const std::vector<std::size_t> mine = my_cohorts(plan, store);
+    for (const std::size_t c : mine) {
+        local.clients += plan.cohorts[c].size();
+        local.tokens_left += planned_tokens(clients_of(plan, plan.cohorts[c]));
+    }
     const auto start = Clock::now();
     context_.comm.together("local training", [&] {
-        for (const std::size_t i : mine) {
+        for (const std::size_t c : mine) {
             watch_.poll();
-            const PlannedClient& who = plan.clients[i];
-            local.tokens_left -= planned_tokens(who.client);
-            std::vector<float> own;
-            if (local_clients_ != nullptr) own = local_clients_->after(plan.round, who.client);
-            const std::vector<float>& begin = local_clients_ != nullptr ? own : x;
-            TrainOutcome outcome;
-            try {
-                outcome = train_client(plan, who.client, begin, store, local);
-            } catch (const DivergedError& error) {
-                if (local_clients_ == nullptr) {
-                    reject(who, error.what(), local);
-                    continue;
-                }
-                context_.log.rank_warning(error.what());
-                outcome = untrained(begin);
+            const std::vector<int> clients = clients_of(plan, plan.cohorts[c]);
+            local.tokens_left -= planned_tokens(clients);
+            std::vector<std::vector<float>> own;  // in local training
+            for (const int client : clients) {
+                if (local_clients_ == nullptr) break;
+                own.push_back(local_clients_->after(plan.round, client));
             }
-            if (!outcome.finished) {
-                local.stopped = true;
-                store.save(who.client, outcome);
+            std::vector<const std::vector<float>*> starts(clients.size(), &x);
+            for (std::size_t i = 0; i < own.size(); ++i) starts[i] = &own[i];
+            std::vector<TrainOutcome> outcomes = train_cohort(plan, clients, starts, store, local);
+            local.stopped = std::any_of(outcomes.begin(), outcomes.end(), [](const auto& outcome) {
+                return outcome.end == TrainEnd::stopped;
+            });
+            if (local.stopped) {
+                for (std::size_t i = 0; i < clients.size(); ++i)
+                    store.save(clients[i], outcomes[i]);
                 break;
             }
-            contribute(who, begin, outcome, local);
-            ++local.done;
-            local.unsaved_seconds += outcome.state.stats.seconds;
-            local.unsaved.emplace_back(who.client, std::move(outcome));
-            if (local.unsaved_seconds < seconds_at_risk) continue;
-            try {
-                save_finished();
-            } catch (const IoError& error) {
-                // The round goes on without this safety net; the clients are in the sum already.
-                local.unsaved_seconds = 0;
-                context_.log.rank_warning(fmt::format(
-                    "a kill before the end of round {} would cost its finished clients: {}",
-                    plan.round + 1, error.what()));
+            for (std::size_t i = 0; i < clients.size(); ++i) {
+                contribute(plan.clients[plan.cohorts[c][i]], *starts[i], outcomes[i], local);
+                local.unsaved_seconds += outcomes[i].state.stats.seconds;
+                local.unsaved.emplace_back(clients[i], std::move(outcomes[i]));
             }
+            local.done += clients.size();
+            if (local.unsaved_seconds >= seconds_at_risk) save_finished(plan, store, local);
         }
         local.train_seconds = seconds_since(start);
         progress_.clear();
@@ -268,8 +313,9 @@ void RoundRunner::train_mine(const RoundPlan& plan, const std::vector<float>& x,
     local.wait_seconds = seconds_since(start) - local.train_seconds;
     local.stopped = context_.comm.max(local.stopped ? 1 : 0) != 0;
     // In local training a client's file is what its next round begins with.
-    if (local.stopped || local_clients_ != nullptr)
-        context_.comm.together("save finished clients", save_finished);
+    if (local.stopped || local_clients_ != nullptr) {
+        context_.comm.together("save finished clients", [&] { local.save(store); });
+    }
 }
 
 RoundResult RoundRunner::aggregate(const RoundPlan& plan, std::vector<float>& x, Local& local) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <ctime>
 
+#include "experiment/cohort_choice.h"
 #include "fedit/core/error.h"
 #include "fedit/federation/aggregate.h"
 #include "fedit/federation/plan.h"
@@ -57,6 +58,8 @@ Setup::Setup(const Context& context, Config config, std::optional<Checkpoint> st
                                          *machine_.backend, recompute(config_));
     trainer_ = std::make_unique<LocalTrainer>(*decoder_, layout_, *machine_.backend,
                                               local_config(config_));
+    describe_clients();
+    resolve_cohort();
     describe_identity();
     plan_memory();
     begin_state();
@@ -71,6 +74,7 @@ void Setup::take_stored_choices() {
     if (config_.threads == 0) config_.threads = before.threads;
     if (config_.num_clients == 0) config_.num_clients = before.num_clients;
     if (config_.partition == "auto") config_.partition = before.partition;
+    if (config_.cohort == "auto") config_.cohort = before.cohort;
 }
 
 void Setup::make_state() {
@@ -105,6 +109,42 @@ void Setup::make_adapter() {
     }
 }
 
+void Setup::describe_clients() {
+    const LocalConfig local = local_config(config_);
+    const std::int64_t micro = std::min(config_.micro_batch_size, config_.batch_size);
+    for (int k = 0; k < data_.num_clients(); ++k) {
+        const std::int64_t trainable = data_.trainable[static_cast<std::size_t>(k)];
+        if (trainable == 0) continue;
+        const EncodedRecords records = data_.client(k);
+        passes_.push_back(largest_pass(records, local));
+        // Records without a target, if any, count here as if they trained.
+        mean_rows_ += static_cast<double>(records.tokens.size()) /
+                      static_cast<double>(records.size()) *
+                      static_cast<double>(std::min(micro, trainable));
+    }
+    if (!passes_.empty()) mean_rows_ /= static_cast<double>(passes_.size());
+}
+
+void Setup::resolve_cohort() {
+    if (config_.cohort != "auto") return;
+    int size = 1;
+    if (tune(config_) == Tune::lora) {
+        const DeviceInfo device = machine_.backend->info();
+        const auto memory = static_cast<std::size_t>(device.memory_bytes);
+        const auto taken = model_->bytes() + static_cast<std::size_t>(device.overhead_bytes);
+        const auto sampled =
+            static_cast<std::size_t>(sample_size(config_.client_fraction, data_.num_clients()));
+        size = choose_cohort(
+            {.sampled = std::min(sampled, passes_.size()),
+             .rows = mean_rows_,
+             .device = device.kind,
+             .memory = memory - std::min(memory, taken),
+             .bytes = [&](int n) { return trainer_->peak_bytes(largest_cohort(passes_, n)); }});
+    }
+    // Nodes may have unequal memory.
+    config_.cohort = std::to_string(-comm_.max(-size));
+}
+
 void Setup::describe_identity() {
     const DeviceInfo device = machine_.backend->info();
     identity_.add_options(config_, device);
@@ -132,10 +172,13 @@ void Setup::describe_identity() {
 
 void Setup::plan_memory() {
     memory_.base = model_->bytes();
-    for (int k = 0; k < data_.num_clients(); ++k) {
-        if (data_.trainable[static_cast<std::size_t>(k)] == 0) continue;
-        memory_.training = std::max(memory_.training, trainer_->peak_bytes(data_.client(k)));
-    }
+    const RoundPlan first = plan_round(plan_config(config_), 0, data_.trainable);
+    std::size_t size = 0;  // of the largest cohort; every round samples as many clients
+    for (const std::vector<std::size_t>& cohort : first.cohorts)
+        size = std::max(size, cohort.size());
+    const std::vector<PassSize> cohort = largest_cohort(passes_, static_cast<int>(size));
+    memory_.cohort = static_cast<int>(cohort.size());
+    memory_.training = trainer_->peak_bytes(cohort);
     const PassSize evaluated = largest_evaluation_pass(data_.evaluation, 0, data_.evaluation.size(),
                                                        static_cast<int>(config_.eval_batch_size));
     memory_.training =
@@ -146,15 +189,14 @@ void Setup::plan_memory() {
     // Ids and labels; the message they come in; on rank 0 the texts they were made of.
     const std::size_t tokens = data_.records.tokens.size() + data_.evaluation.tokens.size();
     memory_.records = 3 * tokens * 2 * sizeof(std::int32_t);
-    // The global adapter and a finished client's upload.
-    const auto size = static_cast<std::size_t>(layout_.size);
-    memory_.round = size * 4 * sizeof(float);
-    memory_.sum = OrderFreeSum::device_bytes(size);
+    // The global adapter; of each client of a cohort where it starts, and its upload.
+    const auto floats = static_cast<std::size_t>(layout_.size);
+    memory_.round = floats * (1 + 4 * cohort.size()) * sizeof(float);
+    memory_.sum = OrderFreeSum::device_bytes(floats);
     if (config_.log_aggregation_error > 0) {
-        const auto sampled =
-            static_cast<std::size_t>(sample_size(config_.client_fraction, data_.num_clients()));
         const auto ranks = static_cast<std::size_t>(comm_.size());
-        memory_.round += (sampled + ranks - 1) / ranks * size * sizeof(float);
+        const std::size_t mine = (first.cohorts.size() + ranks - 1) / ranks * cohort.size();
+        memory_.round += mine * floats * sizeof(float);
     }
     const Communicator node = comm_.node();
     memory_.ranks_on_node = node.size();

@@ -42,6 +42,8 @@ private:
     void take_stored_choices();
     void make_state();
     void make_adapter();
+    void describe_clients();
+    void resolve_cohort();
     void describe_identity();
     void plan_memory();
     void begin_state();
@@ -58,6 +60,8 @@ private:
     std::vector<float> start_;
     std::unique_ptr<Decoder> decoder_;
     std::unique_ptr<LocalTrainer> trainer_;
+    std::vector<PassSize> passes_;  ///< the largest of each client that can be sampled
+    double mean_rows_ = 0;          ///< of such a client's passes
     Identity identity_;
     MemoryPlan memory_;
     Checkpoint state_;

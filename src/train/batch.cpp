@@ -20,9 +20,10 @@ std::vector<std::int64_t> epoch_order(const EncodedRecords& records, std::uint64
     return order;
 }
 
-PackedBatch pack(const EncodedRecords& records, std::span<const std::int64_t> which,
-                 std::int64_t first_row_counter, std::int64_t batch_targets) {
-    PackedBatch batch;
+void append_slot(PackedBatch& batch, const EncodedRecords& records,
+                 std::span<const std::int64_t> which, std::int64_t first_row_counter,
+                 std::int64_t batch_targets) {
+    const std::int64_t first_row = batch.rows();
     const float weight =
         batch_targets > 0 ? static_cast<float>(1.0 / static_cast<double>(batch_targets)) : 0.0F;
     for (const std::int64_t record : which) {
@@ -35,13 +36,19 @@ PackedBatch pack(const EncodedRecords& records, std::span<const std::int64_t> wh
                 batch.targets.push_back(records.labels[at]);
                 batch.target_weight.push_back(weight);
             }
-            batch.row_counter.push_back(first_row_counter + batch.rows());
+            batch.row_counter.push_back(first_row_counter + batch.rows() - first_row);
             batch.tokens.push_back(records.tokens[at]);
             batch.positions.push_back(static_cast<std::int32_t>(t));
         }
         batch.sequence_begin.push_back(batch.rows());
     }
     batch.slot_begin.push_back(batch.rows());
+}
+
+PackedBatch pack(const EncodedRecords& records, std::span<const std::int64_t> which,
+                 std::int64_t first_row_counter, std::int64_t batch_targets) {
+    PackedBatch batch;
+    append_slot(batch, records, which, first_row_counter, batch_targets);
     return batch;
 }
 

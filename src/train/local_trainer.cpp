@@ -1,4 +1,4 @@
-// train/local_trainer.cpp: a client's optimizer steps, one after the other, until done or stopped.
+// train/local_trainer.cpp: the optimizer steps of a cohort, until all are done or a stop is asked.
 #include "fedit/train/local_trainer.h"
 
 #include <fmt/core.h>
@@ -11,6 +11,7 @@
 
 #include "fedit/core/error.h"
 #include "fedit/core/rng.h"
+#include "fedit/model/dense.h"
 #include "fedit/train/batch.h"
 #include "train/optimizer.h"
 
@@ -31,61 +32,97 @@ std::int64_t sum_of_largest(std::vector<std::int64_t> values, int count) {
                            std::int64_t{0});
 }
 
-/// A size that no micro-batch of these records exceeds, in whatever order they come.
-PassSize largest_pass(const EncodedRecords& records, const LocalConfig& config) {
-    std::vector<std::int64_t> lengths, targets;
-    for (std::int64_t record = 0; record < records.size(); ++record) {
-        const std::int64_t labelled = records.targets[static_cast<std::size_t>(record)];
-        if (labelled == 0) continue;
-        lengths.push_back(records.length(record));
-        targets.push_back(labelled);
+PassSize sum(std::span<const PassSize> members) {
+    PassSize all;
+    for (const PassSize& member : members) {
+        all.rows += member.rows;
+        all.target_rows += member.target_rows;
     }
-    const int most = std::min(config.micro_batch_size, config.batch_size);
-    return {sum_of_largest(std::move(lengths), most), sum_of_largest(std::move(targets), most)};
+    return all;
 }
 
-void check_job(const TrainJob& job, const Layout& layout, const Progress* resume) {
-    const std::vector<float>& x = resume != nullptr ? resume->x : job.start;
-    if (static_cast<std::int64_t>(x.size()) == layout.size) return;
-    throw ShapeError({.what = "an adapter does not fit the layout it is trained in",
-                      .where = fmt::format("client {}, round {}: {} values, layout of {}",
-                                           job.client, job.round, x.size(), layout.size),
-                      .remedy = "start from an adapter of the same rank and target modules"});
+void check_cohort(std::span<const CohortMember> members, const Layout& layout) {
+    if (members.size() > 1 && is_dense(layout)) {
+        throw ShapeError({.what = "clients that train the base itself cannot share it",
+                          .where = fmt::format("a cohort of {}", members.size()),
+                          .remedy = "train them one after the other"});
+    }
+    for (const CohortMember& member : members) {
+        const TrainJob& job = member.job;
+        const std::vector<float>& x = member.resume != nullptr ? member.resume->x : job.start;
+        if (static_cast<std::int64_t>(x.size()) == layout.size) continue;
+        throw ShapeError({.what = "an adapter does not fit the layout it is trained in",
+                          .where = fmt::format("client {}, round {}: {} values, layout of {}",
+                                               job.client, job.round, x.size(), layout.size),
+                          .remedy = "start from an adapter of the same rank and target modules"});
+    }
 }
 
 /// One client's training in one round.
 class ClientRun {
 public:
-    ClientRun(Decoder& decoder, Backend& backend, const LocalConfig& config, const TrainJob& job,
-              const EncodedRecords& records, const Progress* resume)
-        : decoder_(decoder),
-          config_(config),
-          job_(job),
-          records_(records),
-          total_steps_(planned_steps(records, config)),
-          adapter_(backend, config, resume != nullptr ? resume->x : job.start,
-                   resume != nullptr ? resume->optimizer : job.optimizer) {
-        if (resume != nullptr) {
-            step_ = resume->step;
-            stats_ = resume->stats;
+    ClientRun(Backend& backend, const LocalConfig& config, const CohortMember& member)
+        : config_(config),
+          job_(member.job),
+          records_(*member.records),
+          total_steps_(planned_steps(records_, config)),
+          adapter_(backend, config, member.resume != nullptr ? member.resume->x : job_.start,
+                   member.resume != nullptr ? member.resume->optimizer : job_.optimizer) {
+        if (member.resume != nullptr) {
+            step_ = member.resume->step;
+            stats_ = member.resume->stats;
         }
-        stats_.records = records.records_with_target();
-        decoder_.load(adapter_.x());
+        stats_.records = records_.records_with_target();
     }
 
-    bool finished() const { return step_ >= total_steps_; }
+    bool trains() const { return fault_.empty() && step_ < total_steps_; }
+    const float* x() const { return adapter_.x(); }
 
-    /// One batch: its micro-batches' gradients, then the optimizer.
-    void step() {
-        const auto start = std::chrono::steady_clock::now();
-        const std::span<const std::int64_t> batch = records_of_step();
+    void begin_batch() {
+        batch_ = records_of_step();
+        packed_ = 0;
+        batch_tokens_ = batch_targets_ = 0;
+        batch_loss_ = 0;
+        for (const std::int64_t record : batch_) {
+            batch_targets_ += records_.targets[static_cast<std::size_t>(record)];
+        }
         adapter_.clear_gradient();
-        const double loss = accumulate_gradients(batch);
+    }
+
+    bool has_micro_batch() const { return packed_ < batch_.size(); }
+    std::int64_t batch_tokens() const { return batch_tokens_; }
+
+    /// Appends the next micro-batch as a slot, and the adapter that trains on it.
+    void pack_micro_batch(PackedBatch& pass, std::vector<AdapterSlot>& slots) {
+        const auto micro = static_cast<std::size_t>(config_.micro_batch_size);
+        const auto which = batch_.subspan(packed_, std::min(micro, batch_.size() - packed_));
+        const std::int64_t rows_before = pass.rows();
+        first_target_ = pass.targets.size();
+        append_slot(pass, records_, which, batch_tokens_, batch_targets_);
+        end_target_ = pass.targets.size();
+        batch_tokens_ += pass.rows() - rows_before;
+        packed_ += which.size();
+        slots.push_back({.x = adapter_.x(),
+                         .gradient = adapter_.gradient(),
+                         .dropout = config_.lora_dropout,
+                         .dropout_key = dropout_key()});
+    }
+
+    /// Takes this client's part of the losses of the pass it was packed into.
+    void add_losses(std::span<const double> losses) {
+        const auto mine = losses.subspan(first_target_, end_target_ - first_target_);
+        batch_loss_ = std::accumulate(mine.begin(), mine.end(), batch_loss_);
+    }
+
+    /// The optimizer's step; false if the client has diverged instead.
+    bool end_batch() {
+        stats_.tokens += batch_tokens_;
+        stats_.labelled += batch_targets_;
+        const double loss = batch_loss_ / static_cast<double>(batch_targets_);
         const double norm = adapter_.gradient_norm();
-        require_finite("loss", loss);
-        require_finite("gradient norm", norm);
+        if (!std::isfinite(loss)) return diverge("loss", loss);
+        if (!std::isfinite(norm)) return diverge("gradient norm", norm);
         adapter_.step(learning_rate(), norm);
-        decoder_.load(adapter_.x());
 
         if (step_ == 0) stats_.loss_first = loss;
         stats_.loss_last = loss;
@@ -93,13 +130,22 @@ public:
         stats_.gradient_norm = norm;
         ++stats_.steps;
         ++step_;
-        const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
-        stats_.seconds += passed.count();
+        return true;
     }
 
+    void add_seconds(double seconds) { stats_.seconds += seconds; }
     const TrainStats& stats() const { return stats_; }
-    Progress progress() const {
-        return {adapter_.download_x(), adapter_.download_state(), step_, stats_};
+
+    TrainOutcome outcome() const {
+        TrainOutcome outcome{
+            .state = {adapter_.download_x(), adapter_.download_state(), step_, stats_},
+            .fault = fault_};
+        if (!fault_.empty()) {
+            outcome.end = TrainEnd::diverged;
+        } else {
+            outcome.end = step_ < total_steps_ ? TrainEnd::stopped : TrainEnd::finished;
+        }
+        return outcome;
     }
 
 private:
@@ -113,31 +159,6 @@ private:
         const auto size = static_cast<std::size_t>(config_.batch_size);
         const std::size_t first = static_cast<std::size_t>(step_ % batches) * size;
         return std::span(order_).subspan(first, std::min(size, order_.size() - first));
-    }
-
-    double accumulate_gradients(std::span<const std::int64_t> batch) {
-        std::int64_t targets = 0;
-        for (const std::int64_t record : batch) {
-            targets += records_.targets[static_cast<std::size_t>(record)];
-        }
-        const AdapterSlot slot{.x = adapter_.x(),
-                               .gradient = adapter_.gradient(),
-                               .dropout = config_.lora_dropout,
-                               .dropout_key = dropout_key()};
-        const auto micro = static_cast<std::size_t>(config_.micro_batch_size);
-        std::int64_t tokens = 0;
-        double loss = 0;
-        for (std::size_t first = 0; first < batch.size(); first += micro) {
-            const auto part = batch.subspan(first, std::min(micro, batch.size() - first));
-            const PackedBatch packed = pack(records_, part, tokens, targets);
-            losses_.resize(packed.targets.size());
-            decoder_.train(packed, {&slot, 1}, losses_);
-            loss = std::accumulate(losses_.begin(), losses_.end(), loss);
-            tokens += packed.rows();
-        }
-        stats_.tokens += tokens;
-        stats_.labelled += targets;
-        return loss / static_cast<double>(targets);
     }
 
     std::uint64_t dropout_key() const {
@@ -154,15 +175,15 @@ private:
                                    config_.rounds * total_steps_);
     }
 
-    void require_finite(const char* what, double value) const {
-        if (std::isfinite(value)) return;
-        throw DivergedError({.what = fmt::format("the {} is {}", what, value),
-                             .where = fmt::format("client {}, round {}, step {} (learning rate {})",
-                                                  job_.client, job_.round, step_, learning_rate()),
-                             .remedy = "lower --learning-rate, or clip with --max-grad-norm"});
+    bool diverge(const char* what, double value) {
+        fault_ = RunError({.what = fmt::format("the {} is {}", what, value),
+                           .where = fmt::format("client {}, round {}, step {} (learning rate {})",
+                                                job_.client, job_.round, step_, learning_rate()),
+                           .remedy = "lower --learning-rate, or clip with --max-grad-norm"})
+                     .what();
+        return false;
     }
 
-    Decoder& decoder_;
     const LocalConfig& config_;
     const TrainJob& job_;
     const EncodedRecords& records_;
@@ -170,10 +191,67 @@ private:
     AdapterInTraining adapter_;
     std::int64_t step_ = 0;
     TrainStats stats_;
+    std::string fault_;  ///< why the client has diverged
     int epoch_ = -1;
     std::vector<std::int64_t> order_;
-    std::vector<double> losses_;
+
+    // Of the current batch.
+    std::span<const std::int64_t> batch_;
+    std::size_t packed_ = 0;  ///< records of it that have passed
+    std::int64_t batch_tokens_ = 0, batch_targets_ = 0;
+    double batch_loss_ = 0;
+    std::size_t first_target_ = 0, end_target_ = 0;  ///< in the current pass
 };
+
+/// The passes of one batch of each client.
+void pass_batches(Decoder& decoder, std::span<ClientRun* const> clients) {
+    std::vector<double> losses;
+    while (true) {
+        PackedBatch pass;
+        std::vector<AdapterSlot> slots;
+        std::vector<ClientRun*> packed;
+        for (ClientRun* client : clients) {
+            if (!client->has_micro_batch()) continue;
+            client->pack_micro_batch(pass, slots);
+            packed.push_back(client);
+        }
+        if (packed.empty()) return;
+        losses.resize(pass.targets.size());
+        decoder.train(pass, slots, losses);
+        for (ClientRun* client : packed) client->add_losses(losses);
+    }
+}
+
+/// One optimizer step of every client that has one to take; false if none has.
+bool step_together(Decoder& decoder, std::vector<ClientRun>& runs, const StepCallback& after_step) {
+    const auto start = std::chrono::steady_clock::now();
+    std::vector<ClientRun*> active;
+    for (ClientRun& run : runs) {
+        if (!run.trains()) continue;
+        run.begin_batch();
+        active.push_back(&run);
+    }
+    if (active.empty()) return false;
+    decoder.load(active.front()->x());
+    pass_batches(decoder, active);
+
+    std::int64_t tokens = 0;
+    std::vector<ClientRun*> stepped;
+    for (ClientRun* run : active) {
+        tokens += run->batch_tokens();
+        if (run->end_batch()) stepped.push_back(run);
+    }
+    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
+    for (ClientRun* run : active) {
+        run->add_seconds(passed.count() * static_cast<double>(run->batch_tokens()) /
+                         static_cast<double>(tokens));
+    }
+    if (!after_step) return true;
+    for (const ClientRun* run : stepped) {
+        after_step(static_cast<std::size_t>(run - runs.data()), run->stats());
+    }
+    return true;
+}
 
 }  // namespace
 
@@ -183,27 +261,45 @@ std::int64_t planned_steps(const EncodedRecords& records, const LocalConfig& con
     return config.steps > 0 ? config.steps : config.epochs * batches;
 }
 
+PassSize largest_pass(const EncodedRecords& records, const LocalConfig& config) {
+    std::vector<std::int64_t> lengths, targets;
+    for (std::int64_t record = 0; record < records.size(); ++record) {
+        const std::int64_t labelled = records.targets[static_cast<std::size_t>(record)];
+        if (labelled == 0) continue;
+        lengths.push_back(records.length(record));
+        targets.push_back(labelled);
+    }
+    const int most = std::min(config.micro_batch_size, config.batch_size);
+    return {sum_of_largest(std::move(lengths), most), sum_of_largest(std::move(targets), most)};
+}
+
 LocalTrainer::LocalTrainer(Decoder& decoder, const Layout& layout, Backend& backend,
                            const LocalConfig& config)
     : decoder_(decoder), layout_(layout), backend_(backend), config_(config) {}
 
-std::size_t LocalTrainer::peak_bytes(const EncodedRecords& records) const {
+std::size_t LocalTrainer::peak_bytes(std::span<const PassSize> members) const {
     const std::size_t vectors = config_.optimizer == OptimizerKind::adamw ? 4 : 2;
-    return vectors * static_cast<std::size_t>(layout_.size) * sizeof(float) +
-           decoder_.activation_bytes(largest_pass(records, config_), Pass::train);
+    return members.size() * vectors * static_cast<std::size_t>(layout_.size) * sizeof(float) +
+           decoder_.activation_bytes(sum(members), Pass::train);
 }
 
-TrainOutcome LocalTrainer::train(const TrainJob& job, const EncodedRecords& records,
-                                 const Progress* resume, const StopToken& stop,
-                                 const std::function<void(const TrainStats&)>& progress) {
-    check_job(job, layout_, resume);
-    decoder_.reserve(largest_pass(records, config_), Pass::train);
-    ClientRun run(decoder_, backend_, config_, job, records, resume);
-    while (!run.finished() && !stop.requested()) {
-        run.step();
-        if (progress) progress(run.stats());
+std::vector<TrainOutcome> LocalTrainer::train(std::span<const CohortMember> members,
+                                              const StopToken& stop,
+                                              const StepCallback& after_step) {
+    check_cohort(members, layout_);
+    std::vector<PassSize> sizes;
+    for (const CohortMember& member : members) {
+        sizes.push_back(largest_pass(*member.records, config_));
     }
-    return {run.finished(), run.progress()};
+    decoder_.reserve(sum(sizes), Pass::train);
+    std::vector<ClientRun> runs;
+    runs.reserve(members.size());
+    for (const CohortMember& member : members) runs.emplace_back(backend_, config_, member);
+    while (!stop.requested() && step_together(decoder_, runs, after_step)) {
+    }
+    std::vector<TrainOutcome> outcomes;
+    for (const ClientRun& run : runs) outcomes.push_back(run.outcome());
+    return outcomes;
 }
 
 }  // namespace fedit

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <fstream>
+#include <map>
 #include <sstream>
 
 #include "fedit/io/json.h"
@@ -237,6 +238,75 @@ TEST(Bench, ReportsTokensASecondAndTheShareOfTheProductRate) {
     EXPECT_EQ(facts["flop_per_step"].as_double(),
               4 * weights * facts["tokens_per_step"].as_double() +
                   4 * 40 * 16.0 * facts["labelled_per_step"].as_double());
+}
+
+/// Facts of a bench of two steps of a tiny model, with these words besides.
+Json bench_facts(const std::vector<std::string>& more) {
+    const std::string config =
+        test::write_text(test::test_folder() / "config.json", test::tiny_config());
+    std::vector<std::string> words{
+        "bench", "--model-config",     config, "--steps",      "2",   "--batch-size",
+        "4",     "--micro-batch-size", "2",    "--cutoff-len", "32",  "--output-format",
+        "json",  "--threads",          "1",    "--dtype",      "fp32"};
+    words.insert(words.end(), more.begin(), more.end());
+    const Outcome outcome = run_fedit(words);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return Json::parse(outcome.out, "standard output");
+}
+
+TEST(Bench, GivesEveryMemberOfACohortItsOwnBatch) {
+    const Json alone = bench_facts({}), together = bench_facts({"--cohort", "3"});
+    EXPECT_EQ(alone["cohort"].as_int(), 1);
+    EXPECT_EQ(together["cohort"].as_int(), 3);
+    EXPECT_GT(together["tokens_per_step"].as_int(), 2 * alone["tokens_per_step"].as_int());
+    EXPECT_GT(together["planned_memory_bytes"].as_int(), alone["planned_memory_bytes"].as_int());
+    // The first member's batch is the same; other members change its bits at most.
+    EXPECT_NEAR(together["loss_last"].as_double(), alone["loss_last"].as_double(), 1e-4);
+}
+
+TEST(Bench, ProfileTellsPhasesAndOperationsThatAddUpToTheStep) {
+    const Json facts = bench_facts({"--profile", "--cohort", "2"});
+    const double step = facts["profiled_step_seconds"].as_double();
+    EXPECT_GT(step, 0);
+    double seconds = 0;
+    std::vector<std::string> phases;
+    for (std::size_t i = 0; i < facts["phases"].size(); ++i) {
+        const Json row = facts["phases"][i];
+        phases.push_back(row["phase"].as_string());
+        seconds += row["seconds"].as_double();
+        EXPECT_NEAR(row["share"].as_double(), row["seconds"].as_double() / step, 1e-9);
+    }
+    EXPECT_EQ(phases, (std::vector<std::string>{"forward", "loss", "backward", "optimizer",
+                                                "memory", "outside"}));
+    EXPECT_NEAR(seconds, step, 1e-9 * step);
+    EXPECT_GE(facts["phases"][5]["seconds"].as_double(), 0) << "operations took more than the step";
+
+    std::map<std::string, double> calls;
+    double before = step, of_operations = 0;
+    for (std::size_t i = 0; i < facts["operations"].size(); ++i) {
+        const Json row = facts["operations"][i];
+        calls[row["operation"].as_string()] = row["calls"].as_double();
+        EXPECT_LE(row["seconds"].as_double(), before) << "the longest come first";
+        before = row["seconds"].as_double();
+        of_operations += before;
+        const bool product = row["operation"].as_string() == "linear";
+        if (!product) continue;
+        EXPECT_GT(row["flops_per_second"].as_double(), 0);
+        EXPECT_GT(row["share_of_product_rate"].as_double(), 0);
+    }
+    EXPECT_LE(of_operations, step);
+    // Two passes a step (4 records in micro-batches of 2), of both clients at once; 2 layers; each
+    // client takes its own optimizer step.
+    EXPECT_EQ(calls["linear"], 2 * 2 * 4);
+    EXPECT_EQ(calls["attention"], 2 * 2);
+    EXPECT_EQ(calls["attention_backward"], 2 * 2);
+    EXPECT_EQ(calls["cross_entropy"], 2);
+    EXPECT_EQ(calls["adamw"], 2);
+    EXPECT_EQ(calls["squared_norm"], 2);
+}
+
+TEST(Bench, WithoutProfileThereIsNone) {
+    EXPECT_FALSE(bench_facts({}).has("operations"));
 }
 
 TEST(Doctor, NamesWhatTheMachineOffers) {

@@ -28,6 +28,16 @@ TEST(FormatProgress, LeavesOutWhatIsNotKnown) {
               "round 1/2 | clients 1/4");
 }
 
+TEST(FormatProgress, SaysHowManyTrainSideBySide) {
+    EXPECT_EQ(format_progress({.round = 1,
+                               .rounds = 2,
+                               .clients_done = 8,
+                               .clients_here = 16,
+                               .client = 3,
+                               .cohort = 4}),
+              "round 1/2 | cohort of 4 (8/16)");
+}
+
 TEST(FormatProgress, GroupsThousands) {
     const auto rate = [](double tokens) {
         const std::string text = format_progress({.tokens_per_second = tokens});

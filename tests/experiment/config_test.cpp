@@ -162,6 +162,33 @@ TEST(CheckConfig, RefusesCombinationsThatContradict) {
                      {"one client that holds all records", "--mode federated"}));
 }
 
+TEST(CheckConfig, ACohortIsANumberOrChosenByTheRun) {
+    Config config = complete();
+    for (const char* good : {"1", "8", "1024", "auto"}) {
+        config.cohort = good;
+        EXPECT_NO_THROW(check_config(config, Command::train)) << good;
+    }
+    for (const char* bad : {"0", "-1", "1025", "2x", "", "Auto", "2.5"}) {
+        config.cohort = bad;
+        EXPECT_TRUE(says(
+            fault([&] { check_config(config, Command::train); }),
+            {std::string("\"") + bad + "\" is not a value of --cohort", "from 1 to 1024, or auto"}))
+            << bad;
+    }
+    config.cohort = "4";
+    EXPECT_EQ(plan_config(config).cohort, 4);
+    config.tune = "full";
+    EXPECT_TRUE(says(fault([&] { check_config(config, Command::train); }),
+                     {"--tune full, --cohort 4", "leave out --cohort"}));
+    config.cohort = "auto";
+    EXPECT_NO_THROW(check_config(config, Command::train));
+    Config bench;
+    bench.model = "m";
+    bench.cohort = "auto";
+    EXPECT_TRUE(says(fault([&] { check_config(bench, Command::bench); }),
+                     {"\"auto\" is not a value of --cohort", "from 1 to 1024"}));
+}
+
 TEST(CheckConfig, RefusesTargetsThatNoModelHas) {
     const auto message = [](const std::string& targets) {
         Config config = complete();

@@ -171,7 +171,7 @@ TEST(ClientStore, ComesBackAsItWas) {
     const auto read = store.load(7);
 
     ASSERT_TRUE(read);
-    EXPECT_FALSE(read->finished);
+    EXPECT_EQ(read->end, TrainEnd::stopped);
     EXPECT_EQ(read->state.x, half_trained().state.x);
     EXPECT_EQ(read->state.optimizer.m, half_trained().state.optimizer.m);
     EXPECT_EQ(read->state.optimizer.v, half_trained().state.optimizer.v);
@@ -192,6 +192,51 @@ TEST(ClientStore, FilesOfAnotherStateOrDamagedOnesAreNotUsed) {
     store.save(7, half_trained());
     flip_byte(store.path(7), 600);
     EXPECT_FALSE(store.load(7));
+}
+
+TEST(ClientStore, KeepsHowAClientEnded) {
+    const ClientStore store(AtomicFile(), test::fresh_folder("ends"), "tag");
+    TrainOutcome outcome = half_trained();
+    outcome.end = TrainEnd::finished;
+    store.save(1, outcome);
+    outcome.end = TrainEnd::diverged;
+    outcome.fault = "the loss is nan";
+    store.save(2, outcome);
+    EXPECT_EQ(store.load(1)->end, TrainEnd::finished);
+    EXPECT_EQ(store.load(1)->fault, "");
+    EXPECT_EQ(store.load(2)->end, TrainEnd::diverged);
+    EXPECT_EQ(store.load(2)->fault, "the loss is nan");
+}
+
+/// A cohort goes on only from files of one moment: on some back ends a member's bits depend on who
+/// is beside it in each step.
+TEST(ClientStore, ACohortIsLoadedWholeOrNotAtAll) {
+    const ClientStore store(AtomicFile(), test::fresh_folder("cohort"), "tag");
+    const std::vector<int> clients{4, 2, 9};
+    const auto save = [&](int client, TrainEnd end, std::int64_t step) {
+        TrainOutcome outcome = half_trained();
+        outcome.end = end;
+        outcome.state.step = step;
+        store.save(client, outcome);
+    };
+    const auto loaded = [&] { return store.load_cohort(clients).size(); };
+    save(4, TrainEnd::stopped, 6);
+    save(2, TrainEnd::finished, 6);
+    EXPECT_EQ(loaded(), 0U) << "a client has no file";
+    save(9, TrainEnd::diverged, 5);
+    ASSERT_EQ(loaded(), 3U);
+    EXPECT_EQ(store.load_cohort(clients)[1].end, TrainEnd::finished);
+    EXPECT_EQ(store.load_cohort(clients)[2].state.step, 5);
+    save(9, TrainEnd::diverged, 6);
+    EXPECT_EQ(loaded(), 0U) << "it diverged in a step that client 4 has not taken";
+    save(9, TrainEnd::stopped, 6);
+    EXPECT_EQ(loaded(), 3U);
+    save(9, TrainEnd::stopped, 7);
+    EXPECT_EQ(loaded(), 0U) << "two members are at different steps";
+    save(9, TrainEnd::finished, 8);
+    EXPECT_EQ(loaded(), 0U) << "it finished beside steps that client 4 has not taken";
+    save(4, TrainEnd::finished, 12);
+    EXPECT_EQ(loaded(), 3U);
 }
 
 /// Fails writes while `failing`.

@@ -34,7 +34,7 @@ OrderFreeSum sum_over_ranks(const RoundPlan& plan, const std::vector<float>& glo
 TEST(OrderFreeSum, HasTheBitsOfTheSerialSumOnAnyNumberOfRanks) {
     const std::vector<std::int64_t> records = {12, 3, 0, 40, 7, 7, 25};
     const auto global = test::random_update(0, size);
-    const RoundPlan plan = plan_round(5, 2, 1.0, records);
+    const RoundPlan plan = plan_round({.seed = 5}, 2, records);
 
     const OrderFreeSum dealt = sum_over_ranks(plan, global);
 
@@ -49,7 +49,7 @@ TEST(OrderFreeSum, HasTheBitsOfTheSerialSumOnAnyNumberOfRanks) {
 
 TEST(OrderFreeSum, RanksWithoutAClientAddNothing) {
     const auto global = test::random_update(0, size);
-    const RoundPlan plan = plan_round(5, 0, 1.0, std::vector<std::int64_t>{9});
+    const RoundPlan plan = plan_round({.seed = 5}, 0, std::vector<std::int64_t>{9});
     ASSERT_EQ(plan.clients.size(), 1U);
     const OrderFreeSum dealt = sum_over_ranks(plan, global);
     OrderFreeSum alone(test::any_backend(), size);

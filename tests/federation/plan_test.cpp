@@ -33,7 +33,7 @@ TEST(SampleSize, RefusesAFractionOutsideZeroToOne) {
 TEST(PlanRound, SamplesWithoutReplacementInAscendingOrder) {
     const Records records(50, 3);
     for (int round = 0; round < 200; ++round) {
-        const RoundPlan plan = plan_round(1, round, 0.3, records);
+        const RoundPlan plan = plan_round({.seed = 1, .fraction = 0.3}, round, records);
         ASSERT_EQ(plan.round, round);
         ASSERT_EQ(plan.clients.size(), 15U);
         for (std::size_t i = 1; i < plan.clients.size(); ++i)
@@ -43,12 +43,12 @@ TEST(PlanRound, SamplesWithoutReplacementInAscendingOrder) {
 
 TEST(PlanRound, WeighsByRecordsAndNeverPlansAClientWithoutAny) {
     const Records records = {4, 0, 10, 2, 0};
-    const RoundPlan all = plan_round(1, 0, 1.0, records);
+    const RoundPlan all = plan_round({.seed = 1}, 0, records);
     EXPECT_EQ(all.records, 16);
     EXPECT_EQ(all.clients,
               (std::vector<PlannedClient>{{0, 4, 0.25}, {2, 10, 0.625}, {3, 2, 0.125}}));
     for (int round = 0; round < 200; ++round) {
-        const RoundPlan plan = plan_round(1, round, 0.4, records);
+        const RoundPlan plan = plan_round({.seed = 1, .fraction = 0.4}, round, records);
         ASSERT_EQ(plan.clients.size(), 2U);  // of all five clients
         for (const PlannedClient& planned : plan.clients)
             ASSERT_EQ(planned.records, records[planned.client]);
@@ -62,8 +62,8 @@ TEST(PlanRound, IsAPureFunctionOfSeedAndRound) {
     std::set<std::vector<int>> seen;
     const auto sampled = [&](std::uint64_t seed, int round) {
         std::vector<int> clients;
-        for (const PlannedClient& planned : plan_round(seed, round, 0.5, records).clients)
-            clients.push_back(planned.client);
+        const RoundPlan plan = plan_round({.seed = seed, .fraction = 0.5}, round, records);
+        for (const PlannedClient& planned : plan.clients) clients.push_back(planned.client);
         return clients;
     };
     for (const std::uint64_t seed : {0, 1, 2})
@@ -79,16 +79,17 @@ TEST(PlanRound, SamplesEveryClientEquallyOften) {
     constexpr int rounds = 3000;
     std::vector<int> times(records.size(), 0);
     for (int round = 0; round < rounds; ++round)
-        for (const PlannedClient& planned : plan_round(3, round, 0.3, records).clients)
+        for (const PlannedClient& planned :
+             plan_round({.seed = 3, .fraction = 0.3}, round, records).clients)
             ++times[planned.client];
     const double six_sigma = 6 * std::sqrt(rounds * 0.3 * 0.7);
     for (const int count : times) EXPECT_NEAR(count, rounds * 0.3, six_sigma);
 }
 
 TEST(PlanRound, WithoutAnyRecordIsAnInputError) {
-    EXPECT_THROW(plan_round(1, 0, 1.0, Records{}), InputError);
+    EXPECT_THROW(plan_round({}, 0, Records{}), InputError);
     try {
-        plan_round(1, 0, 1.0, Records{0, 0, 0});
+        plan_round({}, 0, Records{0, 0, 0});
         FAIL() << "nothing was thrown";
     } catch (const InputError& error) {
         EXPECT_EQ(error.faults().at(0).what, "no client has a record with a target to learn from");
@@ -97,6 +98,46 @@ TEST(PlanRound, WithoutAnyRecordIsAnInputError) {
 }
 
 using Placement = std::vector<std::vector<std::size_t>>;
+
+TEST(PlanRound, FormsCohortsOfSimilarClientsTheLargestFirst) {
+    const Records records = {4, 9, 2, 9, 7};
+    const auto cohorts = [&](int size) {
+        return plan_round({.seed = 1, .cohort = size}, 0, records).cohorts;
+    };
+    EXPECT_EQ(cohorts(1), (Placement{{1}, {3}, {4}, {0}, {2}}));
+    EXPECT_EQ(cohorts(2), (Placement{{1}, {3, 4}, {0, 2}}));
+    EXPECT_EQ(cohorts(4), (Placement{{1, 3}, {4, 0, 2}}));  // as few as can be, of even size
+    EXPECT_EQ(cohorts(5), (Placement{{1, 3, 4, 0, 2}}));
+    EXPECT_EQ(cohorts(100), cohorts(5));
+    EXPECT_THROW(cohorts(0), std::logic_error);
+}
+
+TEST(PlanRound, PutsEverySampledClientIntoOneCohortAndSamplesTheSameClients) {
+    RandomStream stream({.seed = 4, .purpose = Purpose::synthetic_data});
+    for (int trial = 0; trial < 100; ++trial) {
+        Records records(1 + stream.below(40));
+        for (std::int64_t& n : records) n = static_cast<std::int64_t>(1 + stream.below(30));
+        const int size = 1 + static_cast<int>(stream.below(9));
+        const PlanConfig config{.seed = 1, .fraction = 0.7, .cohort = size};
+        const RoundPlan plan = plan_round(config, trial, records);
+        EXPECT_EQ(plan.clients, plan_round({.seed = 1, .fraction = 0.7}, trial, records).clients);
+        std::vector<std::size_t> all;
+        std::int64_t smallest = std::numeric_limits<std::int64_t>::max();
+        for (const std::vector<std::size_t>& cohort : plan.cohorts) {
+            ASSERT_FALSE(cohort.empty());
+            ASSERT_LE(cohort.size(), static_cast<std::size_t>(size));
+            for (const std::size_t i : cohort) {
+                EXPECT_LE(plan.clients.at(i).records, smallest);
+                smallest = plan.clients[i].records;
+                all.push_back(i);
+            }
+        }
+        std::ranges::sort(all);
+        std::vector<std::size_t> want(plan.clients.size());
+        std::iota(want.begin(), want.end(), 0);
+        EXPECT_EQ(all, want);
+    }
+}
 
 double makespan(const Placement& placement, const std::vector<double>& cost) {
     double longest = 0;

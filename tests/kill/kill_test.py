@@ -91,6 +91,24 @@ class Kill(unittest.TestCase):
 
         self.side_by_side(fill, (1, 3, 9))
 
+    def test_a_cohort_killed_between_its_files_begins_anew(self):
+        """Files of its clients that are not of one moment are not used: bits would differ."""
+        options = ("--rounds", 1, "--local-steps", 100, "--keep-last", 1, "--cohort", 3)
+        want = self.undisturbed("cohort_undisturbed", options, 1)
+        between = 0
+        for count in range(1, 7):
+            output = self.folder / f"cohort_{count}"
+            with self.subTest(count=count):
+                # The time limit has clients saved while they train, one file after the other.
+                self.program.run(output, 0, *options, "--max-walltime", 1 / 60, program=FAULTY,
+                                 fault=f"kill:renamed:{count}")
+                saved = len(list(output.glob("state/round_000000/client_*.h5")))
+                between += saved == 1
+                code, said = self.program.run(output, 2, *options)
+                self.assertEqual(code, 0, said)
+                self.assertEqual(adapter_digest(output, 1), want)
+        self.assertGreaterEqual(between, 1, "no kill fell between the files of a cohort")
+
     def kill_one(self, job, moment, victims):
         ranks = [pid for pid in children(job.pid)]
         victim = job.pid if victims == "mpirun" else ranks[moment % len(ranks)] if ranks else job.pid

@@ -155,6 +155,48 @@ class Placement(unittest.TestCase):
         self.assertEqual(self.program.run(alone, 0, *options, "--rounds", 2)[0], 0)
         self.assertEqual(adapter_digest(output, 2), adapter_digest(alone, 2))
 
+    def test_cohorts_change_no_byte_with_ranks_and_stops(self):
+        """Clients that share their passes do so on any number of ranks, and again after a stop."""
+        options = (*OPTIONS, "--cohort", 2)
+        digests = {}
+        for ranks in (1, 2, 4):
+            output = self.folder / f"cohort_{ranks}"
+            code, said = self.program.run(output, ranks, *options)
+            self.assertEqual(code, 0, said)
+            self.assertIn("2 to a pass at most", said)
+            self.assertIn("for 2 clients at once", said)
+            digests[ranks] = [adapter_digest(output, n) for n in range(1, ROUNDS + 1)]
+        self.assertEqual(len(set(digests[1])), ROUNDS, "the adapter does not move")
+        self.assertEqual(digests[2], digests[1])
+        self.assertEqual(digests[4], digests[1])
+
+        output, code, lives = self.folder / "cohort_stopped", 75, 0
+        while code == 75 and lives < 60:
+            code, said = self.program.run(output, 1 + lives % 2, *LONG, "--cohort", 2,
+                                          "--max-walltime", 1.5 / 60)
+            lives += 1
+        self.assertEqual(code, 0, said)
+        self.assertGreaterEqual(lives, 2, "the limit never stopped the run")
+        whole = self.folder / "cohort_whole"
+        code, said = self.program.run(whole, 4, *LONG, "--cohort", 2)
+        self.assertEqual(code, 0, said)
+        self.assertEqual(adapter_digest(output, 2), adapter_digest(whole, 2))
+
+    def test_the_cohort_belongs_to_the_identity(self):
+        output = self.folder / "cohort_identity"
+        options = ("--rounds", 1, "--local-epochs", 1)
+        code, said = self.program.run(output, 1, *options, "--cohort", "auto")
+        self.assertEqual(code, 0, said)
+        self.assertIn("\ncohort = 1\n", (output / "config.ini").read_text(), "five clients are few")
+        code, said = self.program.run(output, 1, *options, "--cohort", 2)
+        self.assertEqual(code, 2, said)
+        self.assertIn("cohort is 2 now, but the run was made with 1", said)
+        many = ("--num-clients", 40, "--client-fraction", 1, "--rounds", 1)
+        said = self.program.run(self.folder / "cohort_auto", 1, *many, "--cohort", "auto",
+                                "--dry-run")[1]
+        self.assertIn("5 to a pass at most", said)
+        self.assertIn("round 1 trains 8 cohorts of clients:", said)
+
     def undisturbed(self):
         if Placement.long_digest is None:
             output = self.folder / "long"

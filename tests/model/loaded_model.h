@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "fedit/io/safetensors.h"
 #include "fedit/model/decoder.h"

@@ -59,7 +59,7 @@ TEST(GuardedTraining, GoesOnFromASavedStateWithTheSameBits) {
         guarded.train(ragged_config(), records, {}, nullptr, stop, [&](const TrainStats& stats) {
             if (stats.steps == 3) stop.request(StopReason::signal);
         });
-    ASSERT_FALSE(half.finished);
+    ASSERT_EQ(half.end, TrainEnd::stopped);
     expect_same(guarded.train(ragged_config(), records, {}, &half.state).state,
                 cpu.train(ragged_config(), records).state);
 }
@@ -74,8 +74,10 @@ TEST(GuardedTraining, OfAllWeightsHasTheCpusBits) {
         LocalConfig config = ragged_config();
         config.lora_dropout = 0;
         LocalTrainer trainer(decoder, layout, *model.backend, config);
-        const TrainJob job{.start = read_dense(layout, model.folder)};
-        return trainer.train(job, random_records(20, 1), nullptr, {}, {}).state;
+        const EncodedRecords records = random_records(20, 1);
+        const CohortMember member{.job = {.start = read_dense(layout, model.folder)},
+                                  .records = &records};
+        return trainer.train({&member, 1}, {}).front().state;
     };
     for (const Tune tune : {Tune::full, Tune::bitfit}) {
         expect_same(train(BackendKind::guarded, tune), train(BackendKind::cpu, tune));

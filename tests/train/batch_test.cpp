@@ -59,6 +59,25 @@ TEST(Pack, ARecordWithoutATargetAddsRowsOnly) {
     EXPECT_TRUE(batch.targets.empty());
 }
 
+TEST(AppendSlot, EachClientKeepsItsCountersAndWeights) {
+    EncodedRecords records;
+    append_record(records, {1, 7, 8}, {-1, -1, 8});
+    append_record(records, {1, 6}, {-1, 6});
+    const std::vector<std::int64_t> first{0}, second{1, 0};
+    PackedBatch batch;
+    append_slot(batch, records, first, 40, 2);
+    append_slot(batch, records, second, 7, 4);
+
+    EXPECT_EQ(batch.tokens, (std::vector<std::int32_t>{1, 7, 8, 1, 6, 1, 7, 8}));
+    EXPECT_EQ(batch.positions, (std::vector<std::int32_t>{0, 1, 2, 0, 1, 0, 1, 2}));
+    EXPECT_EQ(batch.sequence_begin, (std::vector<std::int64_t>{0, 3, 5, 8}));
+    EXPECT_EQ(batch.slot_begin, (std::vector<std::int64_t>{0, 3, 8}));
+    EXPECT_EQ(batch.row_counter, (std::vector<std::int64_t>{40, 41, 42, 7, 8, 9, 10, 11}));
+    EXPECT_EQ(batch.target_rows, (std::vector<std::int64_t>{1, 3, 6}));
+    EXPECT_EQ(batch.targets, (std::vector<std::int32_t>{8, 6, 8}));
+    EXPECT_EQ(batch.target_weight, (std::vector<float>{0.5F, 0.25F, 0.25F}));
+}
+
 TEST(Pack, NothingGivesAnEmptyBatch) {
     const PackedBatch batch = pack(EncodedRecords{}, {}, 0, 1);
     EXPECT_EQ(batch.rows(), 0);

@@ -48,6 +48,12 @@ double update_distance(std::span<const float> got, std::span<const float> want,
     return relative_distance(got_update, want_update);
 }
 
+Progress train_alone(LocalTrainer& trainer, const TrainJob& job, const EncodedRecords& records,
+                     const StepCallback& step = {}) {
+    const CohortMember member{.job = job, .records = &records};
+    return trainer.train({&member, 1}, {}, step).front().state;
+}
+
 LocalConfig optimizer_config(const Json& run) {
     LocalConfig config{.steps = 1, .batch_size = 64, .micro_batch_size = 3};
     config.schedule = {.kind = run["schedule"].as_string() == "linear" ? LrScheduler::linear
@@ -96,7 +102,7 @@ protected:
             job.round = step;
             const auto records =
                 fixture_records(expected, "batch" + std::to_string(step % 3) + ".");
-            const Progress state = trainer.train(job, records, nullptr, {}, {}).state;
+            const Progress state = train_alone(trainer, job, records);
             const auto i = static_cast<std::size_t>(step);
             const double loss = run["losses"][i].as_double();
             const double norm = run["grad_norms"][i].as_double();
@@ -149,7 +155,7 @@ TEST_P(FullTuning, LossesNormsAndWeightsAreThoseOfPyTorch) {
     for (int step = 0; step < static_cast<int>(summary["steps"].as_int()); ++step) {
         job.round = step;
         const auto records = fixture_records(expected, "batch" + std::to_string(step % 2) + ".");
-        const Progress state = trainer.train(job, records, nullptr, {}, {}).state;
+        const Progress state = train_alone(trainer, job, records);
         const auto i = static_cast<std::size_t>(step);
         const double loss = summary["losses"][i].as_double();
         const double norm = summary["grad_norms"][i].as_double();
@@ -202,13 +208,10 @@ TEST(Federation, ClientLossesAndAveragedAdaptersAreThoseOfPyTorch) {
             double before = 0;
             const TrainJob job{
                 .client = static_cast<int>(client), .round = static_cast<int>(round), .start = x};
-            const Progress trained = trainer
-                                         .train(job, records, nullptr, {},
-                                                [&](const TrainStats& stats) {
-                                                    losses.push_back(stats.loss_sum - before);
-                                                    before = stats.loss_sum;
-                                                })
-                                         .state;
+            const Progress trained = train_alone(trainer, job, records, [&](auto, auto& stats) {
+                losses.push_back(stats.loss_sum - before);
+                before = stats.loss_sum;
+            });
             const Json want = rounds[round]["losses"][name];
             ASSERT_EQ(losses.size(), want.size());
             for (std::size_t s = 0; s < losses.size(); ++s) {

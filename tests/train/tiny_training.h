@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "fedit/train/local_trainer.h"
@@ -25,9 +26,21 @@ struct TinyTraining {
     TrainOutcome train(const LocalConfig& config, const EncodedRecords& records, TrainJob job = {},
                        const Progress* resume = nullptr, const StopToken& stop = {},
                        const std::function<void(const TrainStats&)>& progress = {}) {
-        if (job.start.empty()) job.start = initial_adapter(layout, 1);
+        std::vector<CohortMember> alone{{std::move(job), &records, resume}};
+        return train(config, std::move(alone), stop,
+                     [&](std::size_t, const TrainStats& stats) {
+                         if (progress) progress(stats);
+                     })
+            .front();
+    }
+
+    std::vector<TrainOutcome> train(const LocalConfig& config, std::vector<CohortMember> cohort,
+                                    const StopToken& stop = {}, const StepCallback& step = {}) {
+        for (CohortMember& member : cohort) {
+            if (member.job.start.empty()) member.job.start = initial_adapter(layout, 1);
+        }
         LocalTrainer trainer(decoder, layout, *model.backend, config);
-        return trainer.train(job, records, resume, stop, progress);
+        return trainer.train(cohort, stop, step);
     }
 
     LoadedModel model;

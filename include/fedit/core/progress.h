@@ -16,14 +16,15 @@ enum class ProgressStyle : int { none, live_line, plain_lines };
 struct ProgressSample {
     int round = 0, rounds = 0;               ///< round counts from 1 here
     int clients_done = 0, clients_here = 0;  ///< of this rank's clients in this round
-    int client = -1;
+    int client = -1;                         ///< in training; the first of them if several
+    int cohort = 1;                          ///< how many train side by side
     double tokens_per_second = -1;
     double loss = -1;
     double seconds_left = -1;
 };
 
 /// One line of text for a sample: "round 3/20 | client 7 (2/5) | loss 1.234 | 5,120 tokens/s | 43 s
-/// left".
+/// left". Of several clients: "cohort of 4 (8/16)".
 std::string format_progress(const ProgressSample& sample);
 
 /// "43 s", "2 min 05 s", "3 h 07 min"; "unknown" if negative or not finite.

@@ -5,7 +5,9 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "fedit/experiment/checkpoint.h"
 #include "fedit/io/atomic_file.h"
@@ -24,6 +26,10 @@ public:
     void save(int client, const TrainOutcome& outcome) const;
     /// Nothing if there is no file of this client, or it is damaged or of another state.
     std::optional<TrainOutcome> load(int client) const;
+    /// What is stored of clients that train together, one outcome each. Empty if one has no file,
+    /// or if their files are not of one moment: a kill fell between them. Going on from those
+    /// could change bits, so the cohort begins anew.
+    std::vector<TrainOutcome> load_cohort(std::span<const int> clients) const;
     std::filesystem::path path(int client) const;
 
 private:

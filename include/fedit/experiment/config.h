@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "fedit/federation/partition.h"
+#include "fedit/federation/plan.h"
 #include "fedit/model/adapter.h"
 #include "fedit/model/decoder.h"
 #include "fedit/model/dense.h"
@@ -33,6 +34,7 @@ struct Config {
     std::string partition = "auto";
     double alpha = 0.5;
     std::int64_t min_records = 1, shards_per_client = 2;
+    std::string cohort = "1";
     // local training
     std::int64_t local_epochs = 1, local_steps = 0, batch_size = 32, micro_batch_size = 8;
     std::string optimizer = "adamw", lr_scheduler = "constant", lr_scope = "round";
@@ -71,7 +73,7 @@ struct Config {
     std::string verbosity = "normal", progress = "auto", output_format = "text";
     // bench and doctor
     std::int64_t bench_steps = 3;
-    bool measure = false;
+    bool measure = false, profile = false;
     // evaluate
     std::string token_losses;
     // export
@@ -171,6 +173,7 @@ std::string suggestion(std::string_view name, std::span<const std::string> known
 
 /// Typed settings taken from a checked config.
 LocalConfig local_config(const Config& config);
+PlanConfig plan_config(const Config& config);  ///< --cohort auto must be resolved
 LoraConfig lora_config(const Config& config);  ///< all-linear is spelled out
 Tune tune(const Config& config);
 /// Whether the round (from 0) is one of every --log-aggregation-error rounds.

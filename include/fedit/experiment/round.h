@@ -1,4 +1,4 @@
-// experiment/round.h: one federated round: place clients, train them, sum their updates, step.
+// experiment/round.h: one federated round: place cohorts, train them, sum their updates, step.
 #pragma once
 
 #include <chrono>
@@ -64,17 +64,22 @@ public:
 
 private:
     struct Local;
-    std::vector<std::size_t> my_clients(const RoundPlan& plan, const ClientStore& store) const;
+    std::vector<std::size_t> my_cohorts(const RoundPlan& plan, const ClientStore& store) const;
     void train_mine(const RoundPlan& plan, const std::vector<float>& x, const ClientStore& store,
                     Local& local);
-    TrainOutcome train_client(const RoundPlan& plan, int client, const std::vector<float>& start,
-                              const ClientStore& store, const Local& local);
+    std::vector<TrainOutcome> train_cohort(const RoundPlan& plan, std::span<const int> clients,
+                                           std::span<const std::vector<float>* const> starts,
+                                           const ClientStore& store, const Local& local);
+    StepCallback show_progress(const RoundPlan& plan, const Local& local,
+                               std::span<const CohortMember> members);
     void contribute(const PlannedClient& who, const std::vector<float>& start,
                     TrainOutcome& outcome, Local& local);
+    void save_finished(const RoundPlan& plan, const ClientStore& store, Local& local);
     void reject(const PlannedClient& who, const std::string& reason, Local& local);
     RoundResult aggregate(const RoundPlan& plan, std::vector<float>& x, Local& local);
     RoundResult gather_rows(const RoundPlan& plan, const Local& local) const;
     double planned_tokens(int client) const;
+    double planned_tokens(std::span<const int> clients) const;
 
     const Context& context_;
     const Config& config_;

@@ -15,8 +15,14 @@ namespace fedit {
 std::vector<std::int64_t> epoch_order(const EncodedRecords& records, std::uint64_t seed, int client,
                                       int round, int epoch);
 
-/// Packs `which` records of a batch as one slot, in that order. `first_row_counter`: tokens of the
-/// batch packed before. weight = 1 / batch_targets. Only the rows that predict a label are targets.
+/// Appends `which` records of a client's batch as one more slot, in that order.
+/// `first_row_counter`: tokens of that client's batch packed before. weight = 1 / batch_targets.
+/// Only the rows that predict a label are targets.
+void append_slot(PackedBatch& batch, const EncodedRecords& records,
+                 std::span<const std::int64_t> which, std::int64_t first_row_counter,
+                 std::int64_t batch_targets);
+
+/// The same as a batch of its own.
 PackedBatch pack(const EncodedRecords& records, std::span<const std::int64_t> which,
                  std::int64_t first_row_counter, std::int64_t batch_targets);
 

@@ -1,10 +1,13 @@
-// train/local_trainer.h: trains one client's adapter on its records.
+// train/local_trainer.h: trains the adapters of a cohort, each client's on its own records.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
+#include <span>
+#include <string>
+#include <vector>
 
-#include "fedit/core/error.h"
 #include "fedit/core/signal.h"
 #include "fedit/model/decoder.h"
 #include "fedit/text/dataset.h"
@@ -12,21 +15,36 @@
 
 namespace fedit {
 
-/// What train() returns: a finished client, or one stopped between two optimizer steps.
-struct TrainOutcome {
-    bool finished = false;
-    Progress state;
+/// How a client's local training ended.
+enum class TrainEnd : std::uint8_t {
+    stopped,   ///< between two optimizer steps; goes on from its state
+    finished,  ///< all steps taken
+    diverged,  ///< its loss, its gradient or what it sends is not finite, or out of bounds
 };
 
-/// A client's loss or gradient stopped being finite; other clients are not affected.
-class DivergedError : public RunError {
-public:
-    using RunError::RunError;
+/// What train() returns for each client.
+struct TrainOutcome {
+    TrainEnd end = TrainEnd::stopped;
+    Progress state;
+    std::string fault{};  ///< of a diverged client: client, round, step and value
 };
+
+/// One client of a cohort, a set of clients whose tokens pass through the base together.
+struct CohortMember {
+    TrainJob job;
+    const EncodedRecords* records = nullptr;
+    const Progress* resume = nullptr;  ///< go on from there, not from job.start, unless null
+};
+
+/// Called after each optimizer step of a member, with the member's place in the cohort.
+using StepCallback = std::function<void(std::size_t member, const TrainStats& stats)>;
 
 /// Optimizer steps of one client in one round: config.steps, or epochs times the batches of an
 /// epoch (the last, smaller batch counts). 0 for a client without a record that has a target.
 std::int64_t planned_steps(const EncodedRecords& records, const LocalConfig& config);
+
+/// A size that no micro-batch of these records exceeds, in whatever order they come.
+PassSize largest_pass(const EncodedRecords& records, const LocalConfig& config);
 
 class LocalTrainer {
 public:
@@ -34,16 +52,19 @@ public:
     LocalTrainer(Decoder& decoder, const Layout& layout, Backend& backend,
                  const LocalConfig& config);
 
-    /// Bytes that training on these records takes besides the base: activations of the largest
-    /// micro-batch, adapter, gradient, optimizer.
-    std::size_t peak_bytes(const EncodedRecords& records) const;
+    /// Bytes that training a cohort takes besides the base, given each member's largest pass:
+    /// activations, and of each member adapter, gradient and optimizer.
+    std::size_t peak_bytes(std::span<const PassSize> members) const;
 
-    /// Trains from `job.start`, or from `resume` if not null (bit for bit as if never stopped).
-    /// `progress` is called after each optimizer step. Throws DivergedError naming client, round
-    /// and step if a loss is not finite.
-    TrainOutcome train(const TrainJob& job, const EncodedRecords& records, const Progress* resume,
-                       const StopToken& stop,
-                       const std::function<void(const TrainStats&)>& progress);
+    /// Trains all members side by side; one outcome each. Pass i packs micro-batch i of each
+    /// member's current batch, then each member takes its optimizer step; one that is done or has
+    /// diverged leaves the passes. Order, batches, dropout, schedule, optimizer and statistics are
+    /// a member's own. So are its bits where the back end's products do not depend on the number of
+    /// rows; elsewhere they are those of this cohort, stopped and resumed together or not. The
+    /// seconds of a step are shared by tokens. Throws ShapeError if an adapter does not fit the
+    /// layout, or if several members would train the base itself.
+    std::vector<TrainOutcome> train(std::span<const CohortMember> members, const StopToken& stop,
+                                    const StepCallback& after_step = {});
 
 private:
     Decoder& decoder_;
