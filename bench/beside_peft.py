@@ -2,7 +2,7 @@
 """Times `fedit bench` and Transformers + PEFT in turn: one model, one batch of records, the same cores.
 
     beside_peft.py --fedit FEDIT --peer-script peft_lora.py --config bench-110m.json --records FILE.jsonl
-                   [--ways plain bucket compile] [--steps 2] [--output FOLDER]
+                   [--device cuda] [--ways plain bucket compile] [--steps 2] [--output FOLDER]
 
 Run it with the Python that has torch, transformers and peft, on a machine that does nothing else.
 The peer makes the random model first, and both sides load it. Prints a table in Markdown; the JSON
@@ -69,6 +69,7 @@ def main():
     parser.add_argument("--peer-script", required=True)
     parser.add_argument("--config", required=True, help="config.json of the random model")
     parser.add_argument("--records", required=True, help="JSON lines with input_ids and first_label")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where both sides compute")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--ways", nargs="+", choices=PEER_WAYS, default=list(PEER_WAYS))
     parser.add_argument("--batch-size", type=int, default=64)
@@ -82,7 +83,7 @@ def main():
         folder.mkdir(parents=True, exist_ok=True)
         model = folder / "model"
         batch = ["--records", args.records, "--precision", args.precision, "--steps", args.steps]
-        batch += ["--batch", args.batch_size, "--micro-batch", args.micro_batch_size]
+        batch += ["--batch", args.batch_size, "--micro-batch", args.micro_batch_size, "--device", args.device]
         with open(folder / "runs.jsonl", "w") as lines:
             peers = []
             for way in args.ways:
@@ -91,7 +92,7 @@ def main():
                 peers.append((PEER_NAMES[way], run(PEER_NAMES[way], command, lines)))
             command = [args.fedit, "bench", "--model", model, "--data", args.records, "--dtype", args.precision]
             command += ["--batch-size", args.batch_size, "--micro-batch-size", args.micro_batch_size]
-            command += ["--steps", args.steps, "--lora-target-modules", "all-linear", "--output-format", "json"]
+            command += ["--device", args.device, "--steps", args.steps, "--lora-target-modules", "all-linear", "--output-format", "json"]
             fedit = run("fedit", command, lines)
         print(table(fedit, peers))
         versions = {key: value for _, answer in peers for key, value in answer["versions"].items()}
