@@ -196,8 +196,9 @@ class Placement(unittest.TestCase):
         many = ("--num-clients", 40, "--client-fraction", 1, "--rounds", 1)
         said = self.program.run(self.folder / "cohort_auto", 1, *many, "--cohort", "auto",
                                 "--dry-run")[1]
-        self.assertIn("5 to a pass at most", said)
-        self.assertIn("round 1 trains 8 cohorts of clients:", said)
+        # A client's two records are about 140 rows, so that three fill a pass of 512.
+        self.assertIn("3 to a pass at most", said)
+        self.assertIn("round 1 trains 14 cohorts of clients:", said)
 
     def undisturbed(self):
         if Placement.long_digest is None:
