@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <cstddef>
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -61,15 +62,31 @@ struct StopSignals::Impl {
         for (auto it = previous.rbegin(); it != previous.rend(); ++it) {
             sigaction(it->first, &it->second, nullptr);
         }
+        sigaltstack(&previous_stack, nullptr);
         flag_of_handler.store(nullptr);
     }
     Impl(const Impl&) = delete;
     Impl& operator=(const Impl&) = delete;
 
+    /// oneDNN's generated products keep data below the stack pointer, where a handler's frame would
+    /// overwrite it: the handler gets a stack of its own. Of this thread, which is the first that
+    /// the kernel gives a process's signals to.
+    void use_own_stack() {
+        stack_t own{};
+        own.ss_sp = stack.data();
+        own.ss_size = stack.size();
+        if (sigaltstack(&own, &previous_stack) != 0) {
+            throw RunError({.what = std::string("cannot give signal handlers a stack: ") +
+                                    std::strerror(errno),
+                            .where = "StopSignals",
+                            .remedy = "this is a mistake in the program: please report it"});
+        }
+    }
+
     void install(int number) {
         struct sigaction action {};
         action.sa_handler = fedit_request_stop;
-        action.sa_flags = SA_RESTART;
+        action.sa_flags = SA_RESTART | SA_ONSTACK;
         sigemptyset(&action.sa_mask);
         struct sigaction old {};
         if (sigaction(number, &action, &old) != 0) {
@@ -81,11 +98,14 @@ struct StopSignals::Impl {
     }
 
     StopToken token;
+    std::vector<char> stack = std::vector<char>(std::size_t{64} << 10);
+    stack_t previous_stack{};
     std::vector<std::pair<int, struct sigaction>> previous;
 };
 
 StopSignals::StopSignals(StopToken token, std::initializer_list<int> signals)
     : impl_(std::make_unique<Impl>(std::move(token))) {
+    impl_->use_own_stack();
     for (const int number : signals) impl_->install(number);
 }
 

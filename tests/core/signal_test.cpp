@@ -68,6 +68,24 @@ TEST(StopSignals, GiveBackThePreviousHandlers) {
     std::signal(SIGUSR1, before);
 }
 
+TEST(StopSignals, RunOnAStackOfTheirOwn) {
+    stack_t before{};
+    ASSERT_EQ(sigaltstack(nullptr, &before), 0);
+    {
+        const StopSignals signals(StopToken(), {SIGUSR1});
+        stack_t now{};
+        ASSERT_EQ(sigaltstack(nullptr, &now), 0);
+        EXPECT_EQ(now.ss_flags & SS_DISABLE, 0);
+        EXPECT_NE(now.ss_sp, before.ss_sp);
+        struct sigaction action {};
+        ASSERT_EQ(sigaction(SIGUSR1, nullptr, &action), 0);
+        EXPECT_NE(action.sa_flags & SA_ONSTACK, 0);
+    }
+    stack_t after{};
+    ASSERT_EQ(sigaltstack(nullptr, &after), 0);
+    EXPECT_EQ(after.ss_flags, before.ss_flags);
+}
+
 TEST(StopSignals, AreOneAtATime) {
     const StopToken first;
     {
