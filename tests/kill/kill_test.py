@@ -16,7 +16,8 @@ POINTS = ("start", "created", "written", "synced", "renamed", "folder_synced")
 MOMENTS = 20
 SIDE_BY_SIDE = 3  # a short run is mostly mpirun waiting for itself
 SHORT = ("--rounds", 2, "--local-steps", 1, "--client-fraction", 0.4, "--keep-last", 1)
-LONG = ("--rounds", 6, "--local-steps", 40, "--keep-last", 2)
+ROUNDS = 4
+LONG = ("--rounds", ROUNDS, "--local-steps", 40, "--keep-last", 2)
 
 
 class Kill(unittest.TestCase):
@@ -93,7 +94,7 @@ class Kill(unittest.TestCase):
 
     def test_a_cohort_killed_between_its_files_begins_anew(self):
         """Files of its clients that are not of one moment are not used: bits would differ."""
-        options = ("--rounds", 1, "--local-steps", 100, "--keep-last", 1, "--cohort", 3)
+        options = ("--rounds", 1, "--local-steps", 60, "--keep-last", 1, "--cohort", 3)
         want = self.undisturbed("cohort_undisturbed", options, 1)
         between = 0
         for count in range(1, 7):
@@ -117,7 +118,7 @@ class Kill(unittest.TestCase):
         self.assertEqual(wait_until_gone(ranks), [], "ranks outlive their job")
 
     def test_killed_at_twenty_random_moments(self):
-        want = self.undisturbed("moments_undisturbed", LONG, 6)
+        want = self.undisturbed("moments_undisturbed", LONG, ROUNDS)
         chance = random.Random(20)
         output = self.folder / "moments"
         killed = 0
@@ -127,7 +128,7 @@ class Kill(unittest.TestCase):
             if job.poll() is not None:  # finished before the moment came: begin anew
                 code, said = finish(job)
                 self.assertEqual(code, 0, said)
-                self.assertEqual(adapter_digest(output, 6), want)
+                self.assertEqual(adapter_digest(output, ROUNDS), want)
                 output = self.folder / f"moments_{moment}"
                 continue
             self.kill_one(job, moment, ("mpirun", "rank")[moment % 2])
@@ -138,11 +139,11 @@ class Kill(unittest.TestCase):
         self.assertEqual(killed, MOMENTS)
         code, said = self.program.run(output, 2, *LONG)
         self.assertEqual(code, 0, said)
-        self.assertEqual(adapter_digest(output, 6), want)
+        self.assertEqual(adapter_digest(output, ROUNDS), want)
 
     def test_a_kill_costs_only_the_clients_in_training(self):
         """Finished clients of a long round are on disk, and are not trained again."""
-        slow = ("--rounds", 1, "--local-steps", 600, "--keep-last", 1)
+        slow = ("--rounds", 1, "--local-steps", 200, "--keep-last", 1)
         output = self.folder / "uploads"
         job = self.program.start(output, 1, *slow)
         saved = lambda: list(output.glob("state/round_000000/client_*.h5"))
