@@ -10,6 +10,7 @@
 #include "app/token_losses.h"
 #include "fedit/experiment/adapter_file.h"
 #include "fedit/experiment/evaluation.h"
+#include "fedit/experiment/federated_data.h"
 #include "fedit/experiment/session.h"
 
 namespace fedit {
@@ -104,6 +105,7 @@ ExitCode run_evaluate(const Context& context, const Config& config) {
         sample = read_sample(config, base.config());
         entries = read_entries(config, base.config());
     });
+    warn_of_long_records(sample.encoded, base.config(), context.log);
     std::vector<NamedEvaluation> results;
     for (const Entry& entry : entries) {
         results.push_back(

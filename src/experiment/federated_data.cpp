@@ -207,6 +207,19 @@ EncodedRecords FederatedData::client(int k) const {
     return select(records, table.partition.records[static_cast<std::size_t>(k)]);
 }
 
+void warn_of_long_records(const EncodedRecords& records, const ModelConfig& model, const Log& log) {
+    if (model.rope.type == RopeType::dynamic) return;
+    std::int64_t count = 0;
+    for (std::int64_t i = 0; i < records.size(); ++i) {
+        count += records.length(i) > model.max_positions ? 1 : 0;
+    }
+    if (count == 0) return;
+    log.warning(fmt::format(
+        "{} of {} records are longer than the model's max_position_embeddings, {}: it was not made "
+        "for their last tokens; --cutoff-len {} cuts them",
+        count, records.size(), model.max_positions, model.max_positions));
+}
+
 FederatedData load_data(const Communicator& comm, Config& config, std::int64_t vocab_size,
                         const Log& log) {
     Bytes bytes;

@@ -53,6 +53,8 @@ Setup::Setup(const Context& context, Config config, std::optional<Checkpoint> st
     model_ = std::make_unique<BaseModel>(comm_, config_.model, machine_);
     context_.log.detail("reading records from " + config_.data);
     data_ = load_data(comm_, config_, model_->config().vocab_size, context_.log);
+    warn_of_long_records(data_.records, model_->config(), context_.log);
+    warn_of_long_records(data_.evaluation, model_->config(), context_.log);
     make_state();
     decoder_ = std::make_unique<Decoder>(model_->config(), model_->weights(), layout_,
                                          *machine_.backend, recompute(config_));

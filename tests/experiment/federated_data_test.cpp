@@ -74,6 +74,25 @@ TEST(FederatedData, ClientFilesAreClientsAndTheTestFileIsHeldOut) {
     }
 }
 
+TEST(FederatedData, RecordsBeyondTheModelsPositionsAreTold) {
+    EncodedRecords records;
+    records.begin = {0, 4, 13, 22};  // lengths 4, 9, 9
+    ModelConfig model;
+    const auto said = [&](std::int64_t positions, RopeType type) {
+        model.max_positions = positions;
+        model.rope.type = type;
+        std::ostringstream out;
+        warn_of_long_records(records, model, Log(out, 0, Verbosity::normal));
+        return out.str();
+    };
+    EXPECT_NE(said(8, RopeType::standard)
+                  .find("2 of 3 records are longer than the model's "
+                        "max_position_embeddings, 8"),
+              std::string::npos);
+    EXPECT_EQ(said(9, RopeType::standard), "");
+    EXPECT_EQ(said(8, RopeType::dynamic), "");
+}
+
 // Tokenised once for the run: what rank 0 encoded is all that the others ever have.
 TEST(FederatedData, RankZeroAloneReadsAndEncodes) {
     const bool is_root = test::world().rank() == 0;

@@ -9,6 +9,7 @@
 #include "fedit/core/log.h"
 #include "fedit/experiment/config.h"
 #include "fedit/experiment/run_log.h"
+#include "fedit/model/model_config.h"
 #include "fedit/text/dataset.h"
 
 namespace fedit {
@@ -30,5 +31,9 @@ struct FederatedData {
 /// auto in `config`.
 FederatedData load_data(const Communicator& comm, Config& config, std::int64_t vocab_size,
                         const Log& log);
+
+/// Says which records are longer than the model's max_position_embeddings: the model was not made
+/// for their last tokens. Dynamic rotary embeddings are made for such sequences.
+void warn_of_long_records(const EncodedRecords& records, const ModelConfig& model, const Log& log);
 
 }  // namespace fedit
