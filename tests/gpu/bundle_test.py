@@ -14,9 +14,9 @@ import unittest
 BUILD = pathlib.Path(sys.argv.pop())
 HERE = pathlib.Path(__file__).resolve().parent
 LIMIT_BYTES = 60_000_000
-# What every Linux machine has, and the bundle leaves to it.
+# What the bundle leaves to the machine: what every Linux has, and CUDA.
 OF_THE_TARGET = re.compile(r"(ld-linux-x86-64|libc|libm|libdl|librt|libpthread|libresolv|libutil|"
-                           r"libnss_\w+|libgcc_s|libstdc\+\+)[.-]")
+                           r"libnss_\w+|libgcc_s|libstdc\+\+|libcuda\w*|libcublas\w*|libnccl)[.-]")
 EMPTY = {"PATH": "/usr/bin:/bin"}
 
 

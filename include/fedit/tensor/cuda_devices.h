@@ -1,6 +1,7 @@
 // tensor/cuda_devices.h: the CUDA devices that this process sees, found without using any of them.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -26,6 +27,10 @@ struct CudaDevices {
 
 /// Asks the driver; makes no context on any device, so that it costs a GPU no memory.
 CudaDevices find_cuda_devices();
+
+/// Host memory that loading CUDA's libraries takes, whatever device computes: an upper bound of what
+/// was measured (tests/app/memory_plan_test.cpp). 0 in a build without CUDA.
+std::int64_t cuda_library_bytes();
 
 /// When an operation's fault inside a kernel is thrown.
 enum class CudaErrors {

@@ -21,6 +21,7 @@ HWY_AFTER_NAMESPACE();
 #include <fstream>
 
 #include "fedit/core/error.h"
+#include "fedit/tensor/cuda_devices.h"
 #include "tensor/cpu/cpu_backend.h"
 
 namespace fedit::cpu {
@@ -44,7 +45,7 @@ std::string cpu_model() {
 /// upper bound of what was measured (tests/app/memory_plan_test.cpp).
 std::int64_t overhead_bytes(int threads) {
     constexpr std::int64_t mib = std::int64_t{1} << 20;
-    return (32 + 32 + 8 * threads) * mib;
+    return (32 + 32 + 8 * threads) * mib + cuda_library_bytes();
 }
 
 [[noreturn]] void refuse_to_share() {

@@ -134,6 +134,10 @@ CudaDevices find_cuda_devices() {
     return found;
 }
 
+std::int64_t cuda_library_bytes() {
+    return std::int64_t{160} << 20;
+}
+
 int cuda_device_count() {
     int count = 0;
     return count_devices(count) == cudaSuccess ? count : 0;

@@ -10,6 +10,10 @@ CudaDevices find_cuda_devices() {
     return found;
 }
 
+std::int64_t cuda_library_bytes() {
+    return 0;
+}
+
 int cuda_device_count() {
     return 0;
 }
