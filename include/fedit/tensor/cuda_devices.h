@@ -28,8 +28,8 @@ struct CudaDevices {
 /// Asks the driver; makes no context on any device, so that it costs a GPU no memory.
 CudaDevices find_cuda_devices();
 
-/// Host memory that loading CUDA's libraries takes, whatever device computes: an upper bound of what
-/// was measured (tests/app/memory_plan_test.cpp). 0 in a build without CUDA.
+/// Host memory that loading CUDA's libraries takes, whatever device computes: an upper bound of
+/// what was measured (tests/app/memory_plan_test.cpp). 0 in a build without CUDA.
 std::int64_t cuda_library_bytes();
 
 /// When an operation's fault inside a kernel is thrown.
