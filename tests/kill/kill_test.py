@@ -27,10 +27,10 @@ class Kill(unittest.TestCase):
         cls.folder = cls.program.folder
 
     def undisturbed(self, name, options, rounds):
+        """The bytes of a run that is not killed, and the seconds it takes on one rank."""
         output = self.folder / name
-        code, said = self.program.run(output, 1, *options)
-        self.assertEqual(code, 0, said)
-        return adapter_digest(output, rounds)
+        seconds = self.program.run_whole(self, output, 1, *options)
+        return adapter_digest(output, rounds), seconds
 
     def nothing_half_written(self, output):
         """Whatever has a final name is whole: the program itself reads every one."""
@@ -42,7 +42,7 @@ class Kill(unittest.TestCase):
             self.assertEqual(code, 0, f"{adapter}: {said}")
 
     def test_killed_at_every_named_point(self):
-        want = self.undisturbed("points_undisturbed", SHORT, 2)
+        want, _ = self.undisturbed("points_undisturbed", SHORT, 2)
 
         def strike(case):
             """Whether the fault came before the run's end."""
@@ -77,7 +77,7 @@ class Kill(unittest.TestCase):
         return results
 
     def test_a_full_disk_ends_the_run_and_loses_nothing(self):
-        want = self.undisturbed("full_undisturbed", SHORT, 2)
+        want, _ = self.undisturbed("full_undisturbed", SHORT, 2)
 
         def fill(count):
             output = self.folder / f"full_{count}"
@@ -95,14 +95,14 @@ class Kill(unittest.TestCase):
     def test_a_cohort_killed_between_its_files_begins_anew(self):
         """Files of its clients that are not of one moment are not used: bits would differ."""
         options = ("--rounds", 1, "--local-steps", 60, "--keep-last", 1, "--cohort", 3)
-        want = self.undisturbed("cohort_undisturbed", options, 1)
+        want, seconds = self.undisturbed("cohort_undisturbed", options, 1)
         between = 0
         for count in range(1, 7):
             output = self.folder / f"cohort_{count}"
             with self.subTest(count=count):
                 # The time limit has clients saved while they train, one file after the other.
-                self.program.run(output, 0, *options, "--max-walltime", 1 / 60, program=FAULTY,
-                                 fault=f"kill:renamed:{count}")
+                self.program.run(output, 0, *options, "--max-walltime", 0.4 * seconds / 60,
+                                 program=FAULTY, fault=f"kill:renamed:{count}")
                 saved = len(list(output.glob("state/round_000000/client_*.h5")))
                 between += saved == 1
                 code, said = self.program.run(output, 2, *options)
@@ -118,13 +118,13 @@ class Kill(unittest.TestCase):
         self.assertEqual(wait_until_gone(ranks), [], "ranks outlive their job")
 
     def test_killed_at_twenty_random_moments(self):
-        want = self.undisturbed("moments_undisturbed", LONG, ROUNDS)
+        want, seconds = self.undisturbed("moments_undisturbed", LONG, ROUNDS)
         chance = random.Random(20)
         output = self.folder / "moments"
         killed = 0
         for moment in range(60):
             job = self.program.start(output, (1, 2, 4)[moment % 3], *LONG)
-            time.sleep(chance.uniform(0.05, 1.6))
+            time.sleep(chance.uniform(0.05, 0.2 * seconds))
             if job.poll() is not None:  # finished before the moment came: begin anew
                 code, said = finish(job)
                 self.assertEqual(code, 0, said)
@@ -143,7 +143,7 @@ class Kill(unittest.TestCase):
 
     def test_a_kill_costs_only_the_clients_in_training(self):
         """Finished clients of a long round are on disk, and are not trained again."""
-        slow = ("--rounds", 1, "--local-steps", 200, "--keep-last", 1)
+        slow = ("--rounds", 1, "--local-steps", 300, "--keep-last", 1)
         output = self.folder / "uploads"
         job = self.program.start(output, 1, *slow)
         saved = lambda: list(output.glob("state/round_000000/client_*.h5"))
@@ -153,7 +153,8 @@ class Kill(unittest.TestCase):
         code, said = self.program.run(output, 2, *slow)
         self.assertEqual(code, 0, said)
         self.assertTrue(times)
-        self.assertEqual(adapter_digest(output, 1), self.undisturbed("uploads_undisturbed", slow, 1))
+        self.assertEqual(adapter_digest(output, 1),
+                         self.undisturbed("uploads_undisturbed", slow, 1)[0])
 
 
 def finish_inspect(path):

@@ -58,18 +58,17 @@ class Local(unittest.TestCase):
         options = ("--mode", "local", "--num-clients", 5, "--rounds", 2, "--local-steps", 30,
                    "--checkpoint-every", 2)
         whole = self.folder / "whole"
-        code, said = self.program.run(whole, 1, *options)
-        self.assertEqual(code, 0, said)
+        seconds = self.program.run_whole(self, whole, 1, *options)
 
         output = self.folder / "stopped"
-        self.program.run_in_lives(self, output, 2.5, *options)
+        self.program.run_in_lives(self, output, seconds, *options)
         self.assertEqual(self.results(output), self.results(whole))
 
         output = self.folder / "killed"
         for _ in range(3):
             job = self.program.start(output, 1, *options)
             wait_for(lambda: (output / "run.h5").exists() or job.poll() is not None)
-            time.sleep(1.2)
+            time.sleep(0.3 * seconds)
             for pid in [*children(job.pid), job.pid]:
                 os.kill(pid, signal.SIGKILL)
             finish(job)
