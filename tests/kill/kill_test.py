@@ -2,14 +2,13 @@
 
 import concurrent.futures
 import os
-import pathlib
 import random
 import signal
 import sys
 import time
 import unittest
 
-from training import Program, adapter_digest, children, finish, wait_for, wait_until_gone
+from training import TrainingTest, adapter_digest, children, finish, wait_for, wait_until_gone
 
 MPIEXEC, FAULTY, FEDIT = sys.argv.pop(), sys.argv.pop(), sys.argv.pop()
 POINTS = ("start", "created", "written", "synced", "renamed", "folder_synced")
@@ -20,16 +19,13 @@ ROUNDS = 4
 LONG = ("--rounds", ROUNDS, "--local-steps", 40, "--keep-last", 2)
 
 
-class Kill(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.program = Program(FEDIT, MPIEXEC, pathlib.Path.cwd() / "runs")
-        cls.folder = cls.program.folder
+class Kill(TrainingTest):
+    fedit, mpiexec = FEDIT, MPIEXEC
 
     def undisturbed(self, name, options, rounds):
         """The bytes of a run that is not killed, and the seconds it takes on one rank."""
         output = self.folder / name
-        seconds = self.program.run_whole(self, output, 1, *options)
+        seconds = self.run_whole(output, 1, *options)
         return adapter_digest(output, rounds), seconds
 
     def nothing_half_written(self, output):

@@ -2,23 +2,19 @@
 
 import json
 import os
-import pathlib
 import signal
 import sys
 import time
 import unittest
 
-from training import Program, adapter_digest, children, file_digest, finish, wait_for
+from training import TrainingTest, adapter_digest, children, file_digest, finish, wait_for
 
 MPIEXEC, FEDIT = sys.argv.pop(), sys.argv.pop()
 ROUNDS = 3
 
 
-class Local(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.program = Program(FEDIT, MPIEXEC, pathlib.Path.cwd() / "runs")
-        cls.folder = cls.program.folder
+class Local(TrainingTest):
+    fedit, mpiexec = FEDIT, MPIEXEC
 
     def digests(self, name, ranks, *options):
         """A finished run of --mode local: the bytes of each client's adapter after each round."""
@@ -58,10 +54,10 @@ class Local(unittest.TestCase):
         options = ("--mode", "local", "--num-clients", 5, "--rounds", 2, "--local-steps", 30,
                    "--checkpoint-every", 2)
         whole = self.folder / "whole"
-        seconds = self.program.run_whole(self, whole, 1, *options)
+        seconds = self.run_whole(whole, 1, *options)
 
         output = self.folder / "stopped"
-        self.program.run_in_lives(self, output, seconds, *options)
+        self.run_in_lives(output, seconds, *options)
         self.assertEqual(self.results(output), self.results(whole))
 
         output = self.folder / "killed"

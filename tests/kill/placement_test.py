@@ -2,24 +2,20 @@
 
 import json
 import os
-import pathlib
 import re
 import subprocess
 import sys
 import unittest
 
-from training import Program, adapter_digest, model_digest
+from training import TrainingTest, adapter_digest, model_digest
 
 MPIEXEC, FEDIT = sys.argv.pop(), sys.argv.pop()
 ROUNDS = 3
 OPTIONS = ("--rounds", ROUNDS, "--local-epochs", 2, "--client-fraction", 0.8, "--keep-last", 0)
 
 
-class Placement(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.program = Program(FEDIT, MPIEXEC, pathlib.Path.cwd() / "runs")
-        cls.folder = cls.program.folder
+class Placement(TrainingTest):
+    fedit, mpiexec = FEDIT, MPIEXEC
 
     def test_ranks_change_no_byte(self):
         digests = {}

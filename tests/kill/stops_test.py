@@ -1,47 +1,43 @@
 """A run that is stopped on request and goes on ends with the bytes of the run that was not."""
 
 import os
-import pathlib
 import signal
 import sys
 import time
 import unittest
 
-from training import Program, adapter_digest, children, finish, model_digest, wait_for
+from training import TrainingTest, adapter_digest, children, finish, model_digest, wait_for
 
 MPIEXEC, FEDIT = sys.argv.pop(), sys.argv.pop()
 # Clients that take a while, for stops in the middle of one.
 LONG = ("--rounds", 2, "--local-steps", 100, "--client-fraction", 0.6, "--keep-last", 0)
 
 
-class Stops(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.program = Program(FEDIT, MPIEXEC, pathlib.Path.cwd() / "runs")
-        cls.folder = cls.program.folder
-        cls.long_digest = None
+class Stops(TrainingTest):
+    fedit, mpiexec = FEDIT, MPIEXEC
+    whole = None
 
     def undisturbed(self):
-        if Stops.long_digest is None:
+        """The bytes of a run that is not stopped, and the seconds it takes on two ranks."""
+        if Stops.whole is None:
             output = self.folder / "long"
-            Stops.long_seconds = self.program.run_whole(self, output, 2, *LONG)
-            Stops.long_digest = adapter_digest(output, 2)
-        return Stops.long_digest
+            seconds = self.run_whole(output, 2, *LONG)
+            Stops.whole = adapter_digest(output, 2), seconds
+        return Stops.whole
 
     def resumed_equals_undisturbed(self, output, ranks):
         code, said = self.program.run(output, ranks, *LONG)
         self.assertEqual(code, 0, said)
-        self.assertEqual(adapter_digest(output, 2), self.undisturbed())
+        self.assertEqual(adapter_digest(output, 2), self.undisturbed()[0])
         self.assertFalse((output / "run.lock").exists())
-        return said
 
-    def stop(self, name, request, *options):
+    def stop(self, name, request):
         """A run stopped while clients train; its output folder."""
-        self.undisturbed()
+        _, seconds = self.undisturbed()
         output = self.folder / name
-        job = self.program.start(output, 2, *LONG, *options)
+        job = self.program.start(output, 2, *LONG)
         self.assertTrue(wait_for(lambda: (output / "run.h5").exists()))
-        time.sleep(0.15 * self.long_seconds)
+        time.sleep(0.15 * seconds)
         request(job, output)
         code, said = finish(job)
         self.assertEqual(code, 75, said)
@@ -69,23 +65,23 @@ class Stops(unittest.TestCase):
 
     def test_lives_of_a_third_of_a_round_reach_the_end(self):
         """A time limit that is announced must be kept, again and again."""
-        want = self.undisturbed()
+        want, seconds = self.undisturbed()
         output = self.folder / "walltime"
-        self.program.run_in_lives(self, output, self.long_seconds, *LONG)
+        self.run_in_lives(output, seconds, *LONG)
         self.assertEqual(adapter_digest(output, 2), want)
 
     def test_full_tuning_depends_as_little_on_stops(self):
         options = ("--tune", "full", "--rounds", 2, "--local-steps", 20, "--keep-last", 0)
         whole, output = self.folder / "full", self.folder / "full_stopped"
-        seconds = self.program.run_whole(self, whole, 1, *options)
-        self.program.run_in_lives(self, output, seconds, *options)
+        seconds = self.run_whole(whole, 1, *options)
+        self.run_in_lives(output, seconds, *options)
         self.assertEqual(model_digest(output, 2), model_digest(whole, 2))
 
     def test_cohorts_depend_as_little_on_stops(self):
         """Clients that share their passes do so again after a stop."""
         whole, output = self.folder / "cohort_whole", self.folder / "cohort_stopped"
-        seconds = self.program.run_whole(self, whole, 4, *LONG, "--cohort", 2)
-        self.program.run_in_lives(self, output, seconds, *LONG, "--cohort", 2)
+        seconds = self.run_whole(whole, 4, *LONG, "--cohort", 2)
+        self.run_in_lives(output, seconds, *LONG, "--cohort", 2)
         self.assertEqual(adapter_digest(output, 2), adapter_digest(whole, 2))
 
     def test_two_jobs_in_one_folder_are_refused(self):

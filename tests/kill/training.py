@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
+import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LIMIT = 120  # seconds; a job that hangs is killed and fails
@@ -56,23 +57,33 @@ class Program:
     def run(self, output, ranks, *options, **more):
         return finish(self.start(output, ranks, *options, **more))
 
-    def run_whole(self, test, output, ranks, *options):
+
+class TrainingTest(unittest.TestCase):
+    """Tests of runs in a folder of their own. Their class names `fedit` and `mpiexec`."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.program = Program(cls.fedit, cls.mpiexec, pathlib.Path.cwd() / "runs")
+        cls.folder = cls.program.folder
+
+    def run_whole(self, output, ranks, *options):
         """Runs to the end undisturbed; seconds it took, from which tests take their moments."""
         began = time.monotonic()
-        code, said = self.run(output, ranks, *options)
-        test.assertEqual(code, 0, said)
+        code, said = self.program.run(output, ranks, *options)
+        self.assertEqual(code, 0, said)
         return time.monotonic() - began
 
-    def run_in_lives(self, test, output, seconds, *options):
+    def run_in_lives(self, output, seconds, *options):
         """Runs to the end in lives that a time limit ends, on one rank and two in turn; `seconds`
         is what an undisturbed run takes."""
         minutes = max(1, 0.4 * seconds) / 60
         code, lives = 75, 0
         while code == 75 and lives < 60:
-            code, said = self.run(output, 1 + lives % 2, *options, "--max-walltime", minutes)
+            code, said = self.program.run(output, 1 + lives % 2, *options,
+                                          "--max-walltime", minutes)
             lives += 1
-        test.assertEqual(code, 0, said)
-        test.assertGreaterEqual(lives, 2, "the limit never stopped the run")
+        self.assertEqual(code, 0, said)
+        self.assertGreaterEqual(lives, 2, "the limit never stopped the run")
 
 
 def finish(job):
