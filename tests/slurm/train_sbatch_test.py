@@ -185,13 +185,22 @@ class TrainSbatch(unittest.TestCase):
 
     def pretender(self, name, code, last_life="failed", later_rank_seconds=0):
         """A program that answers as fedit does before and after a run, and in between only ends
-        with a code: rank 1 some time after rank 0, if it is left to."""
+        with a code: rank 1 with rank 0, whatever Slurm sends to it, or some time later, if it is
+        left to."""
         program = self.folder / name
+        if later_rank_seconds:
+            end = f'[ "$SLURM_PROCID" = 0 ] || sleep {later_rank_seconds}; exit {code}'
+        else:
+            end = (
+                f"trap '' TERM; : > {program}.$SLURM_RESTART_COUNT.$SLURM_PROCID; "
+                f"until [ -e {program}.$SLURM_RESTART_COUNT.$((1 - SLURM_PROCID)) ]; "
+                f"do sleep 0.1; done; exit {code}"
+            )
         program.write_text(f"""#!/bin/sh
 case "$*" in
   *--dump-config*) printf 'output = nowhere\\nrounds = 3\\n' ;;
   inspect*) printf 'newest_checkpoint  none\\nlast_life          {last_life}\\n' ;;
-  *) [ "$SLURM_PROCID" = 0 ] || sleep {later_rank_seconds}; exit {code} ;;
+  *) {end} ;;
 esac
 """)
         program.chmod(0o755)
