@@ -265,7 +265,8 @@ Sheet report(const Config& config, const BaseModel& base, const Machine& machine
     sheet.fact("share_of_product_rate", flop / seconds / rate);
     sheet.fact("loss_first", timing.stats.loss_first);
     sheet.fact("loss_last", timing.stats.loss_last);
-    sheet.fact("planned_memory_bytes", static_cast<std::int64_t>(timing.planned_bytes));
+    sheet.fact("planned_memory_bytes",
+               static_cast<std::int64_t>(timing.planned_bytes) + device.overhead_bytes);
     sheet.fact("peak_memory_bytes", peak);
     return sheet;
 }

@@ -202,7 +202,6 @@ std::string to_json(const Findings& findings) {
         .set("instruction_set", findings.cpu.instruction_set)
         .set("libraries", findings.cpu.libraries)
         .set("bf16", findings.cpu.bf16)
-        .set("threads_change_bits", !findings.cpu.products_independent_of_threads)
         .set("cores", first.machine_cores);
     std::vector<JsonWriter> gpus;
     for (const auto& [gpu, processors, bus_id] : findings.cuda.devices) {

@@ -8,17 +8,16 @@
 #include <array>
 #include <cerrno>
 #include <cstdint>
-#include <new>
 #include <string>
 
 #include "comm/communicator_impl.h"
 #include "comm/mpi_check.h"
+#include "fedit/core/aligned_memory.h"
 #include "fedit/core/error.h"
 
 namespace fedit {
 namespace {
 
-constexpr std::size_t alignment = 64;
 constexpr std::size_t smallest_page = 4096;
 constexpr std::size_t window_overhead = std::size_t{1} << 20;  // what MPI keeps beside the bytes
 
@@ -72,12 +71,6 @@ void require_space(std::size_t bytes, const std::string& folder) {
                            "another folder: mpirun --mca osc_sm_backing_directory DIR"});
 }
 
-struct FreeAligned {
-    void operator()(std::byte* memory) const {
-        ::operator delete (memory, std::align_val_t{alignment});
-    }
-};
-
 }  // namespace
 
 struct SharedMemory::Impl {
@@ -88,7 +81,7 @@ struct SharedMemory::Impl {
     void allocate_window(std::size_t bytes);
 
     std::shared_ptr<Communicator::Impl> ranks;
-    std::unique_ptr<std::byte, FreeAligned> alone;  // a rank alone needs no window
+    AlignedMemory alone;  // a rank alone needs no window
     MPI_Win window = MPI_WIN_NULL;
     std::span<std::byte> memory;
 };
@@ -99,12 +92,12 @@ SharedMemory::Impl::Impl(std::shared_ptr<Communicator::Impl> owner, std::size_t 
         allocate_window(bytes);
         return;
     }
-    alone.reset(static_cast<std::byte*>(::operator new (bytes, std::align_val_t{alignment})));
+    alone = allocate_aligned(bytes);
     memory = {alone.get(), bytes};
 }
 
 void SharedMemory::Impl::allocate_window(std::size_t bytes) {
-    const std::size_t padded = bytes + alignment;
+    const std::size_t padded = bytes + memory_alignment;
     std::byte* mine = nullptr;
     check_mpi(MPI_Win_allocate_shared(ranks->rank == 0 ? static_cast<MPI_Aint>(padded) : 0, 1,
                                       MPI_INFO_NULL, ranks->comm, &mine, &window),
@@ -115,7 +108,7 @@ void SharedMemory::Impl::allocate_window(std::size_t bytes) {
     void* start = nullptr;
     check_mpi(MPI_Win_shared_query(window, 0, &size, &unit, &start), "MPI_Win_shared_query");
     std::size_t room = padded;  // pages are mapped alike, so all ranks align to the same byte
-    std::align(alignment, bytes, start, room);
+    std::align(memory_alignment, bytes, start, room);
     memory = {static_cast<std::byte*>(start), bytes};
     check_mpi(MPI_Win_lock_all(MPI_MODE_NOCHECK, window), "MPI_Win_lock_all");
     if (ranks->rank != 0) return;

@@ -11,11 +11,10 @@
 
 namespace fedit {
 
-void Identity::add_options(const Config& config, const DeviceInfo& device) {
+void Identity::add_options(const Config& config) {
     for (const Option& option : option_table()) {
         const bool spans_run = option.name == "rounds" && config.lr_scope == "run";
-        const bool indifferent = option.name == "threads" && device.products_independent_of_threads;
-        if (!belongs_to(option, Command::train) || indifferent) continue;
+        if (!belongs_to(option, Command::train)) continue;
         if (option.effect == OptionEffect::identity || spans_run) {
             add(std::string(option.name), option_value(config, option));
         }

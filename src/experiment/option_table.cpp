@@ -249,10 +249,10 @@ void add_machine(Table& table) {
                "Precision of the products with the base model; adapters stay fp32. auto: bf16 "
                "where the device is fast in it, else fp32.",
                {"auto", "fp32", "bf16"});
-    table.number("threads", &Config::threads, identity,
+    table.number("threads", &Config::threads, operational,
                  train | evaluate | generate | bench | doctor, "N", 0, 4096,
-                 "Threads a rank; 0: the cores this rank may use, divided by the ranks of its "
-                 "node.");
+                 "Threads a rank; their number changes no bit. 0: the cores this rank may use, "
+                 "divided by the ranks of its node.");
     table.text("recompute", &Config::recompute, operational, train | bench, "WHAT",
                "What a training pass computes again in its backward to save memory; no bit of the "
                "result changes. light: what norms and SwiGLU give, at little cost. layer: all of a "

@@ -16,8 +16,8 @@ namespace fedit {
 
 namespace {
 
-/// A rank's own cores where ranks are bound apart, else its share of the node's; the same on all
-/// ranks, because the number of threads may decide bits.
+/// A rank's own cores where ranks are bound apart, else its share of the node's; the most of all
+/// ranks, as run.h5 has one number for them.
 int automatic_threads(const Communicator& comm, const Communicator& node) {
     const std::int64_t usable = usable_cores();
     const bool apart = node.sum(usable) <= sysconf(_SC_NPROCESSORS_ONLN);

@@ -73,7 +73,6 @@ void Setup::take_stored_choices() {
     apply_ini(before, Command::train, stored_->log.facts.configuration, "the stored configuration");
     if (config_.device == "auto") config_.device = before.device;
     if (config_.dtype == "auto") config_.dtype = before.dtype;
-    if (config_.threads == 0) config_.threads = before.threads;
     if (config_.num_clients == 0) config_.num_clients = before.num_clients;
     if (config_.partition == "auto") config_.partition = before.partition;
     if (config_.cohort == "auto") config_.cohort = before.cohort;
@@ -149,7 +148,7 @@ void Setup::resolve_cohort() {
 
 void Setup::describe_identity() {
     const DeviceInfo device = machine_.backend->info();
-    identity_.add_options(config_, device);
+    identity_.add_options(config_);
     identity_.add_device(device);
     identity_.add("base model", model_->fingerprint());
     identity_.add("tokenizer", data_.tokenizer);

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "fedit/core/aligned_memory.h"
 #include "fedit/core/error.h"
 #include "model/linear_shape.h"
 
@@ -12,8 +13,7 @@ namespace fedit {
 
 namespace {
 
-constexpr std::size_t alignment = 64;         // of the block, as back ends allocate it
-constexpr std::size_t piece_alignment = 256;  // inside it: what a GPU's products like best
+constexpr std::size_t piece_alignment = 256;  // inside the block: what a GPU's products like best
 
 std::size_t floats(std::int64_t count) {
     return static_cast<std::size_t>(count) * sizeof(float);
@@ -148,16 +148,16 @@ WeightPlan::Block WeightPlan::reserve(std::size_t bytes) {
 
 void WeightPlan::check(std::span<const std::byte> memory) const {
     if (memory.size() == bytes_ &&
-        reinterpret_cast<std::uintptr_t>(memory.data()) % alignment == 0) {
+        reinterpret_cast<std::uintptr_t>(memory.data()) % memory_alignment == 0) {
         return;
     }
     throw ShapeError(
         {.what = "a block of memory does not fit the plan of the weights",
-         .where =
-             fmt::format("{} bytes at an address that is {} modulo {}; the plan "
-                         "has {} bytes",
-                         memory.size(), reinterpret_cast<std::uintptr_t>(memory.data()) % alignment,
-                         alignment, bytes_),
+         .where = fmt::format("{} bytes at an address that is {} modulo {}; the plan "
+                              "has {} bytes",
+                              memory.size(),
+                              reinterpret_cast<std::uintptr_t>(memory.data()) % memory_alignment,
+                              memory_alignment, bytes_),
          .remedy = "allocate bytes() bytes, aligned to 64"});
 }
 

@@ -9,9 +9,9 @@
 namespace fedit {
 namespace {
 
-Identity identity_of(const Config& config, const DeviceInfo& device = {}) {
+Identity identity_of(const Config& config) {
     Identity identity;
-    identity.add_options(config, device);
+    identity.add_options(config);
     return identity;
 }
 
@@ -40,6 +40,7 @@ TEST(Identity, HowARunIsCarriedOutMayChange) {
     now.keep_last = 9;
     now.checkpoint_every = 4;
     now.max_walltime = 3;
+    now.threads = 2;
     now.rounds = 99;
     EXPECT_NO_THROW(identity_of(now).require_same(identity_of(before), "RUN"));
     EXPECT_EQ(identity_of(now).hash(), identity_of(before).hash());
@@ -50,18 +51,6 @@ TEST(Identity, RoundsCountWhereTheScheduleSpansTheRun) {
     now.lr_scope = before.lr_scope = "run";
     now.rounds = before.rounds + 1;
     EXPECT_THROW(identity_of(now).require_same(identity_of(before), "RUN"), InputError);
-}
-
-TEST(Identity, ThreadsCountOnlyWhereProductsDependOnThem) {
-    Config now, before;
-    now.threads = 2;
-    before.threads = 1;
-    DeviceInfo device;
-    device.products_independent_of_threads = true;
-    EXPECT_NO_THROW(identity_of(now, device).require_same(identity_of(before, device), "RUN"));
-    device.products_independent_of_threads = false;
-    EXPECT_THROW(identity_of(now, device).require_same(identity_of(before, device), "RUN"),
-                 InputError);
 }
 
 TEST(Identity, ARunOfAnotherArithmeticIsRefused) {

@@ -21,7 +21,7 @@ struct Case {
 
 std::string case_name(const testing::TestParamInfo<Case>& info) {
     const Case& c = info.param;
-    return (c.layout == WeightLayout::plain ? "plain_" : "blocked_") + std::to_string(c.rows) +
+    return (c.layout == WeightLayout::panels ? "panels_" : "blocked_") + std::to_string(c.rows) +
            "x" + std::to_string(c.in) + "x" + std::to_string(c.out) + "p" +
            std::to_string(c.padding);
 }
@@ -92,10 +92,12 @@ TEST_P(Linear, WeightGradientAgreesWithDoubleLoops) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, Linear,
-                         testing::Values(Case{WeightLayout::plain, 1, 1, 1, 0},
-                                         Case{WeightLayout::plain, 7, 64, 48, 0},
-                                         Case{WeightLayout::plain, 33, 130, 67, 6},
-                                         Case{WeightLayout::plain, 70, 200, 300, 0},
+                         testing::Values(Case{WeightLayout::panels, 1, 1, 1, 0},
+                                         Case{WeightLayout::panels, 7, 64, 48, 0},
+                                         Case{WeightLayout::panels, 33, 130, 67, 6},
+                                         Case{WeightLayout::panels, 70, 200, 300, 0},
+                                         Case{WeightLayout::panels, 205, 530, 1061, 3},
+                                         Case{WeightLayout::panels, 600, 8192, 3, 0},
                                          Case{WeightLayout::blocked, 1, 1, 1, 0},
                                          Case{WeightLayout::blocked, 7, 64, 48, 0},
                                          Case{WeightLayout::blocked, 33, 130, 67, 6}),
@@ -197,6 +199,36 @@ TEST(LinearRows, ZeroRowsAreFine) {
     const DeviceMatrix y(backend, Shape{0, 4}), x(backend, Shape{0, 3});
     backend.linear(y.view(), x.view(), weight.get(), nullptr, false);
     EXPECT_EQ(y.values().values.size(), 0U);
+}
+
+/// y and dx of rows [first, first + rows) of 500, side by side.
+Matrix forward_and_backward(int threads, std::int64_t first, std::int64_t rows) {
+    CpuBackend backend(threads, {.layout = WeightLayout::panels});
+    const std::int64_t in = 300, out = 77;
+    const DeviceWeight weight(backend, random_matrix(out, in, 1));
+    const DeviceMatrix x(backend, rows_of(random_matrix(500, in, 2), first, rows)),
+        dy(backend, rows_of(random_matrix(500, out, 3), first, rows)), y(backend, Shape{rows, out}),
+        dx(backend, Shape{rows, in});
+    backend.linear(y.view(), x.view(), weight.get(), nullptr, false);
+    backend.linear_dx(dx.view(), dy.view(), weight.get(), false);
+    const Matrix forward = y.values(), backward = dx.values();
+    Matrix both(rows, out + in);
+    for (std::int64_t t = 0; t < rows; ++t) {
+        for (std::int64_t j = 0; j < out; ++j) both(t, j) = forward(t, j);
+        for (std::int64_t j = 0; j < in; ++j) both(t, out + j) = backward(t, j);
+    }
+    return both;
+}
+
+TEST(LinearRows, HaveTheSameBitsAloneAndInCompanyOnAnyNumberOfThreads) {
+    const Matrix all = forward_and_backward(1, 0, 500);
+    EXPECT_TRUE(same_bits(forward_and_backward(2, 0, 500), all));
+    EXPECT_TRUE(same_bits(forward_and_backward(3, 0, 500), all));
+    for (const auto& [first, rows] :
+         {std::pair<std::int64_t, std::int64_t>{0, 1}, {7, 1}, {3, 5}, {194, 8}, {100, 300}}) {
+        EXPECT_TRUE(same_bits(forward_and_backward(2, first, rows), rows_of(all, first, rows)))
+            << rows << " rows from " << first;
+    }
 }
 
 TEST(LinearRows, OneThreadHasTheSameBitsWhereverTheOperandsLie) {

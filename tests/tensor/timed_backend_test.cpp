@@ -31,7 +31,13 @@ struct Operands {
     }
     TensorView rank3(std::size_t i) const { return fp32_view(p(i), rows, 3); }
 
-    /// All that an operation can have written.
+    /// Shows what `packed` (2 x 4) holds, whose bytes may have gaps, in the first matrix.
+    void multiply_by_packed() const {
+        backend.linear(fp32_view(p(0), rows, 2), fp32_view(p(1), rows, 4),
+                       {packed.data(), packed.bytes(), Dtype::fp32, 2, 4}, nullptr, false);
+    }
+
+    /// All that an operation can have written, but for `packed`.
     std::vector<double> results() const {
         std::vector<double> all = loss;
         all.insert(all.end(), best.begin(), best.end());
@@ -48,6 +54,7 @@ struct Operands {
     std::vector<DeviceMatrix> matrices;
     DeviceMatrix square{backend, random_matrix(width, width, 21)};
     DeviceWeight weight{backend, random_matrix(width, width, 20)};
+    DeviceBuffer packed{backend, backend.packed_bytes(Dtype::fp32, 2, 4)};
     std::vector<std::int64_t> slot_begin{0, 4, rows}, begin{0, 2, rows}, some_rows{0, 2, 5};
     std::vector<std::int64_t> counter{0, 1, 2, 3, 0, 1};
     std::vector<std::uint64_t> keys{11, 12};
@@ -82,11 +89,13 @@ std::vector<Call> calls() {
         {"pack", memory, 0,
          [](Operands& o, Backend& b) {
              const std::vector<float> values(width, 1.5F);
-             b.pack(reinterpret_cast<std::byte*>(o.p(0)), Dtype::fp32, values, 2, 4);
+             b.pack(o.packed.data(), Dtype::fp32, values, 2, 4);
+             o.multiply_by_packed();
          }},
         {"repack", memory, 0,
          [](Operands& o, Backend& b) {
-             b.repack(reinterpret_cast<std::byte*>(o.p(0)), Dtype::fp32, o.p(1), 2, 4);
+             b.repack(o.packed.data(), Dtype::fp32, o.p(1), 2, 4);
+             o.multiply_by_packed();
          }},
         {"linear", forward, product,
          [](Operands& o, Backend& b) { b.linear(o.m(0), o.m(1), o.weight.get(), o.p(2), true); }},

@@ -7,7 +7,7 @@
 #include "fedit/train/batch.h"
 #include "fedit/train/local_trainer.h"
 #include "tests/support/backends.h"
-#include "tests/tensor/row_independent_backend.h"
+#include "tests/tensor/cpu_layouts.h"
 #include "tests/train/records.h"
 #include "tests/train/tiny_training.h"
 
@@ -69,10 +69,11 @@ void expect_same(const TrainOutcome& a, const TrainOutcome& b) {
     EXPECT_EQ(a.state.stats.gradient_norm, b.state.stats.gradient_norm);
 }
 
-TEST_F(Cohort, OfOneTwoAndFourHasTheSameBitsWhereRowsAreIndependent) {
-    TinyTraining tiny("independent", row_independent_backend(1));
-    TinyTraining two_threads("two_threads", row_independent_backend(2));
-    ASSERT_TRUE(tiny.model.backend->info().products_independent_of_threads);
+class CohortOnACpu : public Cohort, public testing::WithParamInterface<CpuLayout> {};
+
+TEST_P(CohortOnACpu, OfOneTwoAndFourHasTheBitsOfEachAlone) {
+    TinyTraining tiny("one_thread", cpu_backend_of(GetParam(), 1));
+    TinyTraining two_threads("two_threads", cpu_backend_of(GetParam(), 2));
     std::vector<TrainOutcome> alone;
     for (std::size_t k = 0; k < records_.size(); ++k) {
         alone.push_back(tiny.train(ragged_config(), members({k})).front());
@@ -92,26 +93,13 @@ TEST_F(Cohort, OfOneTwoAndFourHasTheSameBitsWhereRowsAreIndependent) {
     expect_as_alone(two_threads, {1, 3});
 }
 
-TEST_F(Cohort, IsCloseToAloneOnTheProductsOfThisCpu) {
-    TinyTraining tiny("close");
-    const std::vector<float> start = initial_adapter(tiny.layout, 1);
-    const auto together = tiny.train(ragged_config(), members({0, 1, 2, 3}));
-    for (std::size_t k = 0; k < records_.size(); ++k) {
-        const TrainOutcome alone = tiny.train(ragged_config(), members({k})).front();
-        std::vector<float> moved, want;
-        for (std::size_t i = 0; i < start.size(); ++i) {
-            moved.push_back(together[k].state.x[i] - start[i]);
-            want.push_back(alone.state.x[i] - start[i]);
-        }
-        // fp32 products sum in another order; AdamW's first steps lift that where a gradient is
-        // near zero.
-        EXPECT_LE(relative_distance(moved, want), 1e-3) << k;
-        EXPECT_NEAR(together[k].state.stats.loss_last, alone.state.stats.loss_last, 1e-5) << k;
-        EXPECT_EQ(together[k].state.stats.tokens, alone.state.stats.tokens) << k;
-    }
-}
+INSTANTIATE_TEST_SUITE_P(Layouts, CohortOnACpu,
+                         testing::Values(CpuLayout::panels, CpuLayout::blocked),
+                         [](const auto& test) {
+                             return test.param == CpuLayout::panels ? "panels" : "blocked";
+                         });
 
-TEST_F(Cohort, RepeatsItsOwnBitsOnTheProductsOfThisCpu) {
+TEST_F(Cohort, RepeatsItsOwnBits) {
     TinyTraining once("once"), again("again");
     const auto a = once.train(ragged_config(), members({2, 0, 1}));
     const auto b = again.train(ragged_config(), members({2, 0, 1}));
@@ -177,8 +165,8 @@ TEST_F(Cohort, ResumesEveryMemberToTheSameBits) {
     }
 }
 
-TEST_F(Cohort, ResumesMembersAtDifferentStepsWhereRowsAreIndependent) {
-    TinyTraining tiny("different", row_independent_backend(1));
+TEST_F(Cohort, ResumesMembersAtDifferentSteps) {
+    TinyTraining tiny("different");
     const auto undisturbed = tiny.train(ragged_config(), members({0, 2}));
     std::vector<TrainOutcome> half;
     for (const auto& [client, steps] : {std::pair<std::size_t, int>{0, 7}, {2, 1}}) {
@@ -197,7 +185,7 @@ TEST_F(Cohort, ResumesMembersAtDifferentStepsWhereRowsAreIndependent) {
 }
 
 TEST_F(Cohort, AMemberThatDivergesIsDroppedAlone) {
-    TinyTraining tiny("diverge", row_independent_backend(1));
+    TinyTraining tiny("diverge");
     std::vector<CohortMember> cohort = members({0, 2, 3});
     cohort[1].job.start = initial_adapter(tiny.layout, 1);
     cohort[1].job.start[5] = std::numeric_limits<float>::quiet_NaN();

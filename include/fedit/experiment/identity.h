@@ -12,8 +12,9 @@
 namespace fedit {
 
 /// Counts the changes of this program's own arithmetic that change bits although options, device
-/// and libraries stay the same. 2: dropout draws 16 bits an element (2026-11-25).
-inline constexpr int arithmetic_version = 2;
+/// and libraries stay the same. 2: dropout draws 16 bits an element (2026-11-25). 3: products in
+/// panels, gradients of adapters from sums over groups of rows (2026-11-26).
+inline constexpr int arithmetic_version = 3;
 
 /// Ordered "name = value" entries.
 class Identity {
@@ -21,9 +22,8 @@ public:
     void add(std::string name, std::string value) {
         entries_.emplace_back(std::move(name), std::move(value));
     }
-    /// The options marked identity (--rounds too where the schedule spans the run; not --threads
-    /// where products do not depend on it), resolved.
-    void add_options(const Config& config, const DeviceInfo& device);
+    /// The options marked identity (--rounds too where the schedule spans the run), resolved.
+    void add_options(const Config& config);
     /// Device model, instruction set, libraries, and arithmetic_version.
     void add_device(const DeviceInfo& device);
 

@@ -98,7 +98,6 @@ struct DeviceInfo {
     std::string instruction_set;  ///< effective: "AVX2", "AVX3_ZEN4", "sm_90"
     std::string libraries;        ///< "oneDNN 2.6.3"
     bool bf16 = false;            ///< fast bf16 products exist
-    bool products_independent_of_threads = false;
     std::int64_t memory_bytes = 0;
     /// Names this device among those of its node, the same for every rank that computes on it (a
     /// card's UUID). Empty: the node itself.
@@ -252,7 +251,7 @@ public:
                                   std::span<const float> x0, double weight) = 0;
 };
 
-/// The CPU back end: oneDNN products, Highway SIMD, OpenMP. `threads` >= 1.
+/// The CPU back end: products in panels or by oneDNN, Highway SIMD, OpenMP. `threads` >= 1.
 std::unique_ptr<Backend> make_cpu_backend(int threads);
 
 /// The CUDA back end, or InputError where this build has none.

@@ -72,7 +72,6 @@ DeviceInfo CpuBackend::info() const {
             .instruction_set = HWY_DYNAMIC_DISPATCH(InstructionSet)(),
             .libraries = product_library(),
             .bf16 = choice.bf16 == Bf16Products::native,
-            .products_independent_of_threads = choice.layout == WeightLayout::blocked,
             .memory_bytes = static_cast<std::int64_t>(sysconf(_SC_PHYS_PAGES)) *
                             static_cast<std::int64_t>(sysconf(_SC_PAGESIZE)),
             .host_memory = true,
@@ -88,7 +87,7 @@ void* CpuBackend::allocate(std::size_t bytes) {
 }
 
 void CpuBackend::release(void* memory) noexcept {
-    FreeAligned()(memory);
+    FreeAligned()(static_cast<std::byte*>(memory));
 }
 
 void CpuBackend::upload(void* to, std::span<const std::byte> from) {

@@ -96,42 +96,36 @@ HWY_INLINE void DrawKeepBits(std::uint8_t* keep, const DropoutRow& row, std::int
     }
 }
 
-/// Calls body(d, j, mask) for the elements [0, cols), mask being their keep bits.
-template <class Body>
-HWY_INLINE void ForEachKept(const std::uint8_t* keep, std::int64_t cols, const Body& body) {
-    const FloatTag d;
-    const std::int64_t lanes = FloatLanes();
-    std::int64_t j = 0;
-    for (; j + lanes <= cols; j += lanes) {
-        std::uint64_t bits;
-        std::memcpy(&bits, keep + j / 8, sizeof(bits));
-        bits >>= j % 8;
-        std::uint8_t bytes[8];
-        std::memcpy(bytes, &bits, sizeof(bytes));
-        body(d, j, hn::LoadMaskBits(d, bytes));
-    }
-    for (; j < cols; ++j) {
-        const OneFloat one;
-        const bool kept = ((keep[j / 8] >> (j % 8)) & 1) != 0;
-        body(one, j, hn::Eq(hn::Set(one, kept ? 1.0F : 0.0F), hn::Set(one, 1.0F)));
-    }
+/// The keep bits of the lanes from element j on, j a multiple of their number.
+HWY_INLINE hn::Mask<FloatTag> KeptMask(FloatTag d, const std::uint8_t* keep, std::int64_t j) {
+    std::uint64_t bits;
+    std::memcpy(&bits, keep + j / 8, sizeof(bits));
+    bits >>= j % 8;
+    std::uint8_t bytes[8];
+    std::memcpy(bytes, &bits, sizeof(bytes));
+    return hn::LoadMaskBits(d, bytes);
+}
+HWY_INLINE hn::Mask<OneFloat> KeptMask(OneFloat d, const std::uint8_t* keep, std::int64_t j) {
+    const bool kept = ((keep[j / 8] >> (j % 8)) & 1) != 0;
+    return hn::Eq(hn::Set(d, kept ? 1.0F : 0.0F), hn::Set(d, 1.0F));
 }
 
 /// to = factor x where kept, else 0.
 HWY_INLINE void DropRow(float* to, const float* x, const std::uint8_t* keep, std::int64_t cols,
                         float factor) {
-    ForEachKept(keep, cols, [&](auto d, std::int64_t j, auto mask) HWY_ATTR {
+    ForEach(cols, [&](auto d, std::int64_t j) HWY_ATTR {
         const auto scaled = hn::Mul(hn::LoadU(d, x + j), hn::Set(d, factor));
-        hn::StoreU(hn::IfThenElseZero(mask, scaled), d, to + j);
+        hn::StoreU(hn::IfThenElseZero(KeptMask(d, keep, j), scaled), d, to + j);
     });
 }
 
 /// to += factor x where kept.
 HWY_INLINE void AddDroppedRow(float* to, const float* x, const std::uint8_t* keep,
                               std::int64_t cols, float factor) {
-    ForEachKept(keep, cols, [&](auto d, std::int64_t j, auto mask) HWY_ATTR {
+    ForEach(cols, [&](auto d, std::int64_t j) HWY_ATTR {
         const auto scaled = hn::Mul(hn::LoadU(d, x + j), hn::Set(d, factor));
-        hn::StoreU(hn::Add(hn::LoadU(d, to + j), hn::IfThenElseZero(mask, scaled)), d, to + j);
+        const auto kept = hn::IfThenElseZero(KeptMask(d, keep, j), scaled);
+        hn::StoreU(hn::Add(hn::LoadU(d, to + j), kept), d, to + j);
     });
 }
 

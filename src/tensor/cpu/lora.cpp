@@ -77,7 +77,7 @@ void CpuBackend::lora(TensorView y, TensorView s, TensorView x, const Slots& slo
     check::lora(y, s, x, slots, adapters, dropout);
     check::only_fp32("lora", {x});
     const std::int64_t in = x.cols, out = y.cols;
-    const std::vector<RowBlock> blocks = row_blocks(slots, adapters);
+    const std::vector<RowBlock> blocks = row_blocks(slots, adapters, lora_block_rows);
     const LoraPanels panels = place_panels(adapters, in, out);
     const bool drops = dropout.p > 0;
     const std::int64_t dropped_floats = drops ? aligned_floats(lora_block_rows * in) : 0;

@@ -1,5 +1,5 @@
-// tensor/cpu/lora_backward.cpp: adapters, backward: first by rows (ds, dx), then by columns (da,
-// db).
+// tensor/cpu/lora_backward.cpp: adapters, backward: ds, dx and partial gradients of groups of rows,
+// each row read once, then the sums of these (da, db).
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tensor/cpu/lora_backward.cpp"
 #include <hwy/foreach_target.h>
@@ -20,52 +20,112 @@ void PackLoraBackward(float* b_panels, float* a_panels, const LoraSlot& adapter,
     PackRows(a_panels, adapter.a, in, adapter.rank, in, 1.0F);
 }
 
-void DrawKeepRow(std::uint8_t* keep, const DropoutRow& row, std::int64_t cols) {
-    DrawKeepBits(keep, row, cols);
+/// dx += drop'(ds A) for at most tile_rows rows.
+HWY_INLINE void AddDroppedProduct(TensorView dx, const LeftOperand& ds, std::int64_t rank,
+                                  const float* a_panels, const KeepBits& keep) {
+    HWY_ALIGN float product[tile_rows * max_panel_cols];
+    const std::int64_t width = PanelCols();
+    for (std::int64_t j = 0; j < dx.cols; j += width) {
+        const std::int64_t cols = std::min(width, dx.cols - j);
+        Multiply(dx.rows, width, rank, ds, a_panels + j * rank, rank, product, width,
+                 Result::write);
+        for (std::int64_t i = 0; i < dx.rows; ++i) {
+            AddDroppedRow(dx.row(i) + j, product + i * width, keep.bytes + i * keep.stride + j / 8,
+                          cols, keep.factor);
+        }
+    }
 }
 
-/// ds = dy (scale B); dx += drop'(ds A), for the rows of one block. `product` (rows x in) is used
-/// only with dropout.
-void LoraBackwardBlock(TensorView dx, TensorView ds, TensorView dy, const float* b_panels,
-                       const float* a_panels, const KeepBits& keep, float* product) {
+/// ds = dy (scale B); db = or += s^T dy, for a block of rows.
+HWY_INLINE void BlockOfDs(TensorView ds, TensorView dy, TensorView s, const GradientGroup& group,
+                          Result result) {
     const std::int64_t rank = ds.cols, out = dy.cols;
     for (std::int64_t p = 0; p < out; p += lora_block_depth) {
         Multiply(dy.rows, rank, std::min(lora_block_depth, out - p),
-                 {dy.floats() + p, dy.stride, 1}, b_panels + p * PanelCols(), out, ds.floats(),
-                 ds.stride, p == 0 ? Result::write : Result::add);
+                 {dy.floats() + p, dy.stride, 1}, group.b_panels + p * PanelCols(), out,
+                 ds.floats(), ds.stride, p == 0 ? Result::write : Result::add);
     }
-    if (dx.data == nullptr) return;
-    const LeftOperand left{ds.floats(), ds.stride, 1};
+    for (std::int64_t t = 0; t < dy.rows; ++t) {
+        const float* const from = dy.row(t);
+        PackRow(group.panels, t, block_panel_depth, out,
+                [&](auto d, std::int64_t j) HWY_ATTR { return hn::LoadU(d, from + j); });
+    }
+    Multiply(rank, out, dy.rows, {s.floats(), 1, s.stride}, group.panels, block_panel_depth,
+             group.db, out, result);
+}
+
+/// da = or += ds^T drop(x), for a block of rows.
+HWY_INLINE void BlockOfDa(TensorView x, TensorView ds, const KeepBits& keep,
+                          const GradientGroup& group, Result result) {
+    for (std::int64_t t = 0; t < x.rows; ++t) {
+        const float* const from = x.row(t);
+        const std::uint8_t* const kept = keep.bytes + t * keep.stride;
+        if (keep.bytes == nullptr) {
+            PackRow(group.panels, t, block_panel_depth, x.cols,
+                    [&](auto d, std::int64_t j) HWY_ATTR { return hn::LoadU(d, from + j); });
+        } else {
+            PackRow(
+                group.panels, t, block_panel_depth, x.cols, [&](auto d, std::int64_t j) HWY_ATTR {
+                    const auto scaled = hn::Mul(hn::LoadU(d, from + j), hn::Set(d, keep.factor));
+                    return hn::IfThenElseZero(KeptMask(d, kept, j), scaled);
+                });
+        }
+    }
+    Multiply(ds.cols, x.cols, x.rows, {ds.floats(), 1, ds.stride}, group.panels, block_panel_depth,
+             group.da, x.cols, result);
+}
+
+/// dx += drop'(ds A), for a block of rows.
+HWY_INLINE void BlockOfDx(TensorView dx, TensorView ds, const KeepBits& keep,
+                          const GradientGroup& group) {
+    const std::int64_t rank = ds.cols;
     if (keep.bytes == nullptr) {
-        Multiply(dx.rows, dx.cols, rank, left, a_panels, rank, dx.floats(), dx.stride, Result::add);
+        Multiply(dx.rows, dx.cols, rank, {ds.floats(), ds.stride, 1}, group.a_panels, rank,
+                 dx.floats(), dx.stride, Result::add);
         return;
     }
-    Multiply(dx.rows, dx.cols, rank, left, a_panels, rank, product, dx.cols, Result::write);
-    for (std::int64_t i = 0; i < dx.rows; ++i) {
-        AddDroppedRow(dx.row(i), product + i * dx.cols, keep.bytes + i * keep.stride, dx.cols,
-                      keep.factor);
+    for (std::int64_t i = 0; i < dx.rows; i += tile_rows) {
+        AddDroppedProduct(dx.row_range(i, std::min<std::int64_t>(tile_rows, dx.rows - i)),
+                          {ds.row(i), ds.stride, 1}, rank, group.a_panels,
+                          {keep.bytes + i * keep.stride, keep.stride, keep.factor});
     }
 }
 
-/// sum (rank x cols of `right`) = left^T right, over the rows in fixed blocks; `right` is dropped
-/// first where `keep` is given.
-void LoraGradient(float* sum, TensorView left, TensorView right, const KeepBits& keep,
-                  float* panels, float* dropped) {
-    for (std::int64_t t = 0; t < right.rows; t += gradient_block_rows) {
-        const std::int64_t rows = std::min(gradient_block_rows, right.rows - t);
-        const float* source = right.row(t);
-        std::int64_t stride = right.stride;
-        if (keep.bytes != nullptr) {
-            for (std::int64_t i = 0; i < rows; ++i) {
-                DropRow(dropped + i * gradient_block_cols, right.row(t + i),
-                        keep.bytes + (t + i) * keep.stride, right.cols, keep.factor);
-            }
-            source = dropped;
-            stride = gradient_block_cols;
+/// ds, dx and a partial gradient of the rows of one group.
+void LoraBackwardGroup(const LoraBackward& call, const RowBlock& group_rows,
+                       const GradientGroup& group) {
+    const std::int64_t rank = call.adapter(group_rows.slot).rank;
+    KeepBits keep;
+    if (call.dropout.p > 0) keep = {group.keep, keep_bytes(call.x.cols), call.dropout.factor()};
+    for (std::int64_t t = group_rows.begin; t < group_rows.end; t += lora_block_rows) {
+        const std::int64_t rows = std::min(lora_block_rows, group_rows.end - t);
+        const Result result = t == group_rows.begin ? Result::write : Result::add;
+        for (std::int64_t i = 0; keep.bytes != nullptr && i < rows; ++i) {
+            DrawKeepBits(group.keep + i * keep.stride,
+                         dropout_row(call.dropout, group_rows.slot, t + i), call.x.cols);
         }
-        PackRows(panels, source, stride, rows, right.cols, 1.0F);
-        Multiply(left.cols, right.cols, rows, {left.row(t), 1, left.stride}, panels, rows, sum,
-                 gradient_block_cols, t == 0 ? Result::write : Result::add);
+        const TensorView ds = call.ds.row_range(t, rows).columns(0, rank);
+        const TensorView s = call.s.row_range(t, rows).columns(0, rank);
+        BlockOfDs(ds, call.dy.row_range(t, rows), s, group, result);
+        BlockOfDa(call.x.row_range(t, rows), ds, keep, group, result);
+        if (call.dx.data != nullptr) BlockOfDx(call.dx.row_range(t, rows), ds, keep, group);
+    }
+}
+
+/// sum (rank x cols) = the sum over `groups` partial gradients, `step` floats apart; their rows are
+/// `stride` apart.
+void SumPartialGradients(float* sum, const float* partial, std::int64_t step, std::int64_t groups,
+                         std::int64_t rank, std::int64_t stride, std::int64_t cols) {
+    for (std::int64_t r = 0; r < rank; ++r) {
+        ForEach(cols, [&](auto d, std::int64_t j) HWY_ATTR {
+            const float* from = partial + r * stride + j;
+            auto total = hn::LoadU(d, from);
+            for (std::int64_t g = 1; g < groups; ++g) {
+                from += step;
+                total = hn::Add(total, hn::LoadU(d, from));
+            }
+            hn::StoreU(total, d, sum + r * gradient_block_cols + j);
+        });
     }
 }
 
@@ -80,37 +140,23 @@ HWY_AFTER_NAMESPACE();
 namespace fedit::cpu {
 
 HWY_EXPORT(PackLoraBackward);
-HWY_EXPORT(DrawKeepRow);
-HWY_EXPORT(LoraBackwardBlock);
-HWY_EXPORT(LoraGradient);
+HWY_EXPORT(LoraBackwardGroup);
+HWY_EXPORT(SumPartialGradients);
 
 namespace {
 
 /// Which gradient a task adds to.
 enum class Factor { a, b };
 
-/// Columns [begin, end) of da (r x in), or rows of db (out x r).
+/// Columns [begin, end) of da (r x in), or rows of db (out x r), from the partial gradients of a
+/// part of a slot's rows.
 struct GradientTask {
     std::int64_t slot;
+    const float* partial;
+    std::int64_t groups;
     Factor factor;
     std::int64_t begin, end;
 };
-
-std::vector<GradientTask> gradient_tasks(const Slots& slots, std::span<const LoraSlot> adapters,
-                                         std::int64_t in, std::int64_t out) {
-    std::vector<GradientTask> tasks;
-    for (std::int64_t slot = 0; slot < slots.count(); ++slot) {
-        const auto i = static_cast<std::size_t>(slot);
-        if (adapters[i].rank == 0 || slots.row_begin[i] == slots.row_begin[i + 1]) continue;
-        for (const Factor factor : {Factor::a, Factor::b}) {
-            const std::int64_t cols = factor == Factor::a ? in : out;
-            for (std::int64_t j = 0; j < cols; j += gradient_block_cols) {
-                tasks.push_back({slot, factor, j, std::min(j + gradient_block_cols, cols)});
-            }
-        }
-    }
-    return tasks;
-}
 
 void add_gradient(const LoraSlot& adapter, const GradientTask& task, const float* sum,
                   std::int64_t in) {
@@ -126,103 +172,131 @@ void add_gradient(const LoraSlot& adapter, const GradientTask& task, const float
     }
 }
 
-std::int64_t largest_rank(std::span<const LoraSlot> adapters) {
-    std::int64_t rank = 0;
-    for (const LoraSlot& adapter : adapters) rank = std::max(rank, adapter.rank);
-    return rank;
-}
-
-/// The operands of one call.
-struct Operands {
-    TensorView dx, ds, dy, s, x;
-    const Slots& slots;
-    std::span<const LoraSlot> adapters;
-    const Dropout& dropout;
-
-    bool drops() const { return dropout.p > 0; }
+/// Rows of one slot that are worked on together, and where their partial gradients begin.
+struct Part {
+    RowBlock rows;
+    std::int64_t partial;  ///< in floats
+    std::int64_t groups() const {
+        return (rows.end - rows.begin + gradient_group_rows - 1) / gradient_group_rows;
+    }
 };
 
-/// One scratch buffer: keep bits of all rows, each slot's panels, each thread's own part.
+/// Parts that are worked on together. No two are of one slot: these add to the same gradient.
+struct Pass {
+    std::vector<Part> parts;
+    std::int64_t floats = 0;  ///< of all partial gradients
+};
+
+std::vector<Pass> passes(const LoraBackward& call) {
+    std::vector<Pass> all(1);
+    for (const RowBlock& slot : row_blocks(call.slots, call.adapters, call.x.rows)) {
+        std::vector<RowBlock> parts;
+        append_blocks(parts, slot, part_rows(call.partial_floats(slot.slot)));
+        for (const RowBlock& rows : parts) {
+            Part part{rows, 0};
+            const std::int64_t floats = part.groups() * call.partial_floats(slot.slot);
+            const bool fits = all.back().floats + floats <= partial_gradients_floats;
+            if (!fits || rows.begin != slot.begin) all.emplace_back();
+            part.partial = all.back().floats;
+            all.back().parts.push_back(part);
+            all.back().floats += floats;
+        }
+    }
+    return all;
+}
+
+/// One scratch buffer: partial gradients, each slot's panels, each thread's own part.
 class BackwardMemory {
 public:
-    BackwardMemory(Scratch& scratch, int threads, const Operands& call)
-        : keep_stride_(keep_bytes(call.x.cols)), factor_(call.dropout.factor()) {
-        const std::int64_t in = call.x.cols, out = call.dy.cols, rank = largest_rank(call.adapters);
-        const std::int64_t keep_floats = call.drops() ? call.x.rows * keep_stride_ / 4 : 0;
-        const std::int64_t product_floats = call.drops() ? lora_block_rows * in : 0;
-        const std::int64_t gradient_floats = gradient_block_cols * (rank + 2 * gradient_block_rows);
+    BackwardMemory(Scratch& scratch, int threads, const LoraBackward& call,
+                   std::span<const Pass> all) {
+        const std::int64_t in = call.x.cols, out = call.dy.cols;
+        std::int64_t partial_floats = 0, rank = 0;
+        for (const Pass& pass : all) partial_floats = std::max(partial_floats, pass.floats);
+        for (const LoraSlot& adapter : call.adapters) rank = std::max(rank, adapter.rank);
         b_floats_ = aligned_floats(panel_floats(out, rank));
         slot_floats_ = b_floats_ + aligned_floats(panel_floats(rank, in));
-        thread_floats_ = aligned_floats(std::max(product_floats, gradient_floats));
-        float* const begin = scratch.floats(keep_floats + call.slots.count() * slot_floats_ +
-                                            threads * thread_floats_);
-        if (call.drops()) keep_ = reinterpret_cast<std::uint8_t*>(begin);
-        slots_ = begin + keep_floats;
+        panel_floats_ = panel_floats(block_panel_depth, std::max(in, out));
+        const std::int64_t sum_floats = aligned_floats(gradient_block_cols * rank);
+        thread_floats_ = std::max(panel_floats_ + lora_block_rows * keep_bytes(in) / 4, sum_floats);
+        partial_ = scratch.floats(aligned_floats(partial_floats) +
+                                  call.slots.count() * slot_floats_ + threads * thread_floats_);
+        slots_ = partial_ + aligned_floats(partial_floats);
         threads_ = slots_ + call.slots.count() * slot_floats_;
     }
 
-    std::uint8_t* keep_row(std::int64_t row) const { return keep_ + row * keep_stride_; }
-    /// Keep bits from (row, col) on, col a multiple of 8; null bytes without dropout.
-    KeepBits keep(std::int64_t row, std::int64_t col) const {
-        return {keep_ == nullptr ? nullptr : keep_row(row) + col / 8, keep_stride_, factor_};
-    }
+    float* partial() const { return partial_; }
     float* b_panels(std::int64_t slot) const { return slots_ + slot * slot_floats_; }
     float* a_panels(std::int64_t slot) const { return b_panels(slot) + b_floats_; }
     float* of_thread(int thread) const { return threads_ + thread * thread_floats_; }
+    std::uint8_t* keep(int thread) const {
+        return reinterpret_cast<std::uint8_t*>(of_thread(thread) + panel_floats_);
+    }
 
 private:
-    std::int64_t keep_stride_;
-    float factor_;
-    std::int64_t b_floats_ = 0, slot_floats_ = 0, thread_floats_ = 0;
-    std::uint8_t* keep_ = nullptr;
-    float *slots_ = nullptr, *threads_ = nullptr;
+    std::int64_t b_floats_ = 0, slot_floats_ = 0, panel_floats_ = 0, thread_floats_ = 0;
+    float *partial_ = nullptr, *slots_ = nullptr, *threads_ = nullptr;
 };
 
-/// ds and dx.
-void backward_by_rows(int threads, const Operands& call, const BackwardMemory& memory) {
-    const std::vector<RowBlock> blocks = row_blocks(call.slots, call.adapters);
-    const auto draw = HWY_DYNAMIC_DISPATCH(DrawKeepRow);
-    const auto by_rows = HWY_DYNAMIC_DISPATCH(LoraBackwardBlock);
-    const auto count = static_cast<std::int64_t>(blocks.size());
-    parallel_for(threads, count, [&](std::int64_t task, int thread) noexcept {
-        const RowBlock& block = blocks[static_cast<std::size_t>(task)];
-        for (std::int64_t t = block.begin; call.drops() && t < block.end; ++t) {
-            draw(memory.keep_row(t), dropout_row(call.dropout, block.slot, t), call.x.cols);
+/// ds, dx and the partial gradients.
+void backward_of_groups(int threads, const LoraBackward& call, const BackwardMemory& memory,
+                        const Pass& pass) {
+    std::vector<RowBlock> groups;
+    std::vector<float*> partial;
+    for (const Part& part : pass.parts) {
+        append_blocks(groups, part.rows, gradient_group_rows);
+        float* next = memory.partial() + part.partial;
+        for (; partial.size() < groups.size(); next += call.partial_floats(part.rows.slot)) {
+            partial.push_back(next);
         }
-        const std::int64_t rows = block.end - block.begin;
-        const std::int64_t rank = call.adapters[static_cast<std::size_t>(block.slot)].rank;
-        by_rows(call.dx.data == nullptr ? call.dx : call.dx.row_range(block.begin, rows),
-                call.ds.row_range(block.begin, rows).columns(0, rank),
-                call.dy.row_range(block.begin, rows), memory.b_panels(block.slot),
-                memory.a_panels(block.slot), memory.keep(block.begin, 0), memory.of_thread(thread));
+    }
+    const auto backward = HWY_DYNAMIC_DISPATCH(LoraBackwardGroup);
+    const auto count = static_cast<std::int64_t>(groups.size());
+    parallel_for(threads, count, [&](std::int64_t i, int thread) noexcept {
+        const RowBlock& rows = groups[static_cast<std::size_t>(i)];
+        float* const da = partial[static_cast<std::size_t>(i)];
+        backward(call, rows,
+                 {.b_panels = memory.b_panels(rows.slot),
+                  .a_panels = memory.a_panels(rows.slot),
+                  .da = da,
+                  .db = da + call.adapter(rows.slot).rank * call.x.cols,
+                  .panels = memory.of_thread(thread),
+                  .keep = memory.keep(thread)});
     });
 }
 
-/// da and db, from ds.
-void backward_by_columns(int threads, const Operands& call, const BackwardMemory& memory) {
-    const std::int64_t in = call.x.cols;
-    const std::vector<GradientTask> tasks =
-        gradient_tasks(call.slots, call.adapters, in, call.dy.cols);
-    const auto gradient = HWY_DYNAMIC_DISPATCH(LoraGradient);
+std::vector<GradientTask> gradient_tasks(const LoraBackward& call, const BackwardMemory& memory,
+                                         const Pass& pass) {
+    std::vector<GradientTask> tasks;
+    for (const Part& part : pass.parts) {
+        const std::int64_t slot = part.rows.slot;
+        const float* partial = memory.partial() + part.partial;
+        for (const Factor factor : {Factor::a, Factor::b}) {
+            const std::int64_t cols = factor == Factor::a ? call.x.cols : call.dy.cols;
+            for (std::int64_t j = 0; j < cols; j += gradient_block_cols) {
+                tasks.push_back({slot, partial, part.groups(), factor, j,
+                                 std::min(j + gradient_block_cols, cols)});
+            }
+            partial += call.adapter(slot).rank * cols;
+        }
+    }
+    return tasks;
+}
+
+/// da and db += the sums of the partial gradients.
+void add_gradients(int threads, const LoraBackward& call, const BackwardMemory& memory,
+                   const Pass& pass) {
+    const std::vector<GradientTask> tasks = gradient_tasks(call, memory, pass);
+    const auto sum_partial = HWY_DYNAMIC_DISPATCH(SumPartialGradients);
     const auto count = static_cast<std::int64_t>(tasks.size());
     parallel_for(threads, count, [&](std::int64_t i, int thread) noexcept {
         const GradientTask& task = tasks[static_cast<std::size_t>(i)];
-        const auto slot = static_cast<std::size_t>(task.slot);
-        const LoraSlot& adapter = call.adapters[slot];
-        const std::int64_t first = call.slots.row_begin[slot];
-        const std::int64_t rows = call.slots.row_begin[slot + 1] - first;
-        const bool of_a = task.factor == Factor::a;
-        const TensorView left =
-            (of_a ? call.ds : call.s).row_range(first, rows).columns(0, adapter.rank);
-        const TensorView right = (of_a ? call.x : call.dy)
-                                     .row_range(first, rows)
-                                     .columns(task.begin, task.end - task.begin);
-        float* const panels = memory.of_thread(thread);
-        float* const dropped = panels + gradient_block_cols * gradient_block_rows;
-        float* const sum = dropped + gradient_block_cols * gradient_block_rows;
-        gradient(sum, left, right, of_a ? memory.keep(first, task.begin) : KeepBits{}, panels,
-                 dropped);
-        add_gradient(adapter, task, sum, in);
+        const LoraSlot& adapter = call.adapter(task.slot);
+        float* const sum = memory.of_thread(thread);
+        sum_partial(sum, task.partial + task.begin, call.partial_floats(task.slot), task.groups,
+                    adapter.rank, task.factor == Factor::a ? call.x.cols : call.dy.cols,
+                    task.end - task.begin);
+        add_gradient(adapter, task, sum, call.x.cols);
     });
 }
 
@@ -233,15 +307,17 @@ void CpuBackend::lora_backward(TensorView dx, TensorView ds, TensorView dy, Tens
                                const Dropout& dropout) {
     check::lora_backward(dx, ds, dy, s, x, slots, adapters, dropout);
     check::only_fp32("lora_backward", {x});
-    const Operands call{dx, ds, dy, s, x, slots, adapters, dropout};
-    const BackwardMemory memory(scratch_, threads_, call);
+    const LoraBackward call{dx, ds, dy, s, x, slots, adapters, dropout};
+    const std::vector<Pass> all = passes(call);
+    const BackwardMemory memory(scratch_, threads_, call, all);
     const auto pack = HWY_DYNAMIC_DISPATCH(PackLoraBackward);
     parallel_for(threads_, slots.count(), [&](std::int64_t slot, int) noexcept {
-        pack(memory.b_panels(slot), memory.a_panels(slot), adapters[static_cast<std::size_t>(slot)],
-             x.cols, dy.cols);
+        pack(memory.b_panels(slot), memory.a_panels(slot), call.adapter(slot), x.cols, dy.cols);
     });
-    backward_by_rows(threads_, call, memory);
-    backward_by_columns(threads_, call, memory);
+    for (const Pass& pass : all) {
+        backward_of_groups(threads_, call, memory, pass);
+        add_gradients(threads_, call, memory, pass);
+    }
 }
 
 }  // namespace fedit::cpu

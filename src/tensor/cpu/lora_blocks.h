@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "fedit/tensor/backend.h"
@@ -19,16 +20,21 @@ struct RowBlock {
     std::int64_t slot, begin, end;
 };
 
+/// Appends `rows` in blocks of at most `size`.
+inline void append_blocks(std::vector<RowBlock>& blocks, const RowBlock& rows, std::int64_t size) {
+    for (std::int64_t t = rows.begin; t < rows.end; t += size) {
+        blocks.push_back({rows.slot, t, std::min(t + size, rows.end)});
+    }
+}
+
 /// Blocks start at their slot's first row, so a member's sums do not depend on who runs beside it.
-inline std::vector<RowBlock> row_blocks(const Slots& slots, std::span<const LoraSlot> adapters) {
+inline std::vector<RowBlock> row_blocks(const Slots& slots, std::span<const LoraSlot> adapters,
+                                        std::int64_t size) {
     std::vector<RowBlock> blocks;
     for (std::int64_t slot = 0; slot < slots.count(); ++slot) {
         const auto i = static_cast<std::size_t>(slot);
         if (adapters[i].rank == 0) continue;
-        for (std::int64_t t = slots.row_begin[i]; t < slots.row_begin[i + 1];
-             t += lora_block_rows) {
-            blocks.push_back({slot, t, std::min(t + lora_block_rows, slots.row_begin[i + 1])});
-        }
+        append_blocks(blocks, {slot, slots.row_begin[i], slots.row_begin[i + 1]}, size);
     }
     return blocks;
 }

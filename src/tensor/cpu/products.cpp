@@ -1,10 +1,9 @@
-// tensor/cpu/products.cpp: oneDNN matmul primitives, created once a shape.
+// tensor/cpu/products.cpp: products in panels, and oneDNN matmul primitives, created once a shape.
 #include "tensor/cpu/products.h"
 
 #include <fmt/format.h>
 #include <omp.h>
 
-#include <cstring>
 #include <map>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <string_view>
@@ -12,6 +11,7 @@
 
 #include "fedit/core/error.h"
 #include "tensor/cpu/bf16.h"
+#include "tensor/cpu/panel_products.h"
 #include "tensor/cpu/parallel.h"
 #include "tensor/cpu/scratch.h"
 
@@ -21,8 +21,8 @@ namespace {
 
 using dnnl::memory;
 
-/// W takes x to y, W^T takes dy to dx; the gradient of W is dy^T x.
-enum class Form { w, w_transposed, gradient };
+/// W takes x to y, W^T takes dy to dx.
+enum class Form { w, w_transposed };
 
 /// What a primitive is made for; src (rows x depth) times weight (depth x cols).
 struct Product {
@@ -30,7 +30,6 @@ struct Product {
     Dtype dtype;
     std::int64_t rows, depth, cols, src_stride, dst_stride;
     bool bias, accumulate;
-    std::int64_t x_stride = 0;  ///< of the gradient's x, which stands where W else does
     auto operator<=>(const Product&) const = default;
 };
 
@@ -52,29 +51,21 @@ memory::desc matrix(Dtype dtype, std::int64_t rows, std::int64_t cols, std::int6
     return {memory::dims{rows, cols}, to_dnnl(dtype), memory::dims{stride, 1}};
 }
 
-/// The weight as a (depth x cols) operand.
-memory::desc weight_desc(WeightLayout layout, Form form, Dtype dtype, std::int64_t depth,
-                         std::int64_t cols) {
-    const memory::dims dims{depth, cols};
-    if (layout == WeightLayout::blocked) {
-        return {
-            dims, to_dnnl(dtype),
-            dtype == Dtype::fp32 ? memory::format_tag::BA16a64b : memory::format_tag::BA16a64b2a};
-    }
-    return {dims, to_dnnl(dtype), form == Form::w ? memory::dims{1, depth} : memory::dims{cols, 1}};
+/// The weight, as it is given: a (depth x cols) operand in rows of W.
+memory::desc plain_weight(Form form, Dtype dtype, std::int64_t depth, std::int64_t cols) {
+    return {memory::dims{depth, cols}, to_dnnl(dtype),
+            form == Form::w ? memory::dims{1, depth} : memory::dims{cols, 1}};
 }
 
-dnnl::matmul::primitive_desc describe(const dnnl::engine& engine, WeightLayout layout,
-                                      const Product& product) {
-    const bool gradient = product.form == Form::gradient;
-    const memory::desc src =
-        gradient ? memory::desc{memory::dims{product.rows, product.depth}, to_dnnl(product.dtype),
-                                memory::dims{1, product.src_stride}}
-                 : matrix(product.dtype, product.rows, product.depth, product.src_stride);
+memory::desc blocked_weight(Dtype dtype, std::int64_t depth, std::int64_t cols) {
+    return {memory::dims{depth, cols}, to_dnnl(dtype),
+            dtype == Dtype::fp32 ? memory::format_tag::BA16a64b : memory::format_tag::BA16a64b2a};
+}
+
+dnnl::matmul::primitive_desc describe(const dnnl::engine& engine, const Product& product) {
+    const memory::desc src = matrix(product.dtype, product.rows, product.depth, product.src_stride);
     const memory::desc dst = matrix(Dtype::fp32, product.rows, product.cols, product.dst_stride);
-    const memory::desc weights =
-        gradient ? matrix(product.dtype, product.depth, product.cols, product.x_stride)
-                 : weight_desc(layout, product.form, product.dtype, product.depth, product.cols);
+    const memory::desc weights = blocked_weight(product.dtype, product.depth, product.cols);
     dnnl::primitive_attr attributes;
     if (product.accumulate) {
         dnnl::post_ops add;
@@ -117,15 +108,15 @@ void copy_matrix(int threads, TensorView to, TensorView from, bool add) {
 }  // namespace
 
 ProductChoice ProductChoice::for_this_cpu() {
-    ProductChoice choice;
-    if (cpu_has(dnnl_cpu_isa_avx512_core_bf16)) choice.bf16 = Bf16Products::native;
-    if (!cpu_has(dnnl_cpu_isa_avx512_core)) return choice;
+    if (!cpu_has(dnnl_cpu_isa_avx512_core)) return {};
     // The blocked layout is fast only where oneDNN has a kernel that reads it.
     const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
     const Product sample{Form::w, Dtype::fp32, 128, 768, 768, 768, 768, false, false};
-    const std::string kernel = describe(engine, WeightLayout::blocked, sample).impl_info_str();
-    if (kernel.starts_with("brg")) choice.layout = WeightLayout::blocked;
-    return choice;
+    const std::string kernel = describe(engine, sample).impl_info_str();
+    if (!kernel.starts_with("brg")) return {};
+    return {.layout = WeightLayout::blocked,
+            .bf16 = cpu_has(dnnl_cpu_isa_avx512_core_bf16) ? Bf16Products::native
+                                                           : Bf16Products::absent};
 }
 
 std::string product_library() {
@@ -147,27 +138,28 @@ struct Products::Impl {
     dnnl::engine engine;
     dnnl::stream stream;
     std::map<Product, Prepared> prepared;
-    Scratch src_scratch, dst_scratch, weight_scratch, bf16_scratch;
+    Scratch src_scratch, dst_scratch, bf16_scratch, panel_scratch;
 
     WeightLayout layout_of(Dtype dtype) const {
-        // Emulation widens plain bf16 rows.
-        return dtype == Dtype::bf16 && choice.bf16 == Bf16Products::emulated ? WeightLayout::plain
+        return dtype == Dtype::bf16 && choice.bf16 == Bf16Products::emulated ? WeightLayout::panels
                                                                              : choice.layout;
     }
 
     std::size_t form_bytes(Form form, Dtype dtype, std::int64_t out, std::int64_t in) const {
         const auto [depth, cols] = form == Form::w ? std::pair(in, out) : std::pair(out, in);
         const std::size_t bytes =
-            weight_desc(layout_of(dtype), form, dtype, depth, cols).get_size();
-        return (bytes + alignment - 1) / alignment * alignment;
+            layout_of(dtype) == WeightLayout::panels
+                ? static_cast<std::size_t>(panel_floats(depth, cols)) * sizeof(float)
+                : blocked_weight(dtype, depth, cols).get_size();
+        return (bytes + memory_alignment - 1) / memory_alignment * memory_alignment;
     }
 
-    Prepared& prepare(WeightLayout layout, const Product& product) {
+    Prepared& prepare(const Product& product) {
         if (const auto found = prepared.find(product); found != prepared.end()) {
             return found->second;
         }
         if (prepared.size() >= max_prepared) prepared.clear();
-        const auto described = describe(engine, layout, product);
+        const auto described = describe(engine, product);
         const auto unbound = [&](const memory::desc& desc) {
             return memory(desc, engine, DNNL_MEMORY_NONE);
         };
@@ -177,11 +169,11 @@ struct Products::Impl {
         return prepared.emplace(product, std::move(made)).first->second;
     }
 
-    void execute(WeightLayout layout, const Product& product, const void* src, const void* weights,
-                 const float* bias, float* dst) {
+    void execute(const Product& product, const void* src, const void* weights, const float* bias,
+                 float* dst) {
         const ThreadScope scope(threads);
         try {
-            Prepared& ready = prepare(layout, product);
+            Prepared& ready = prepare(product);
             // oneDNN takes operands it only reads as void* too.
             ready.src.set_data_handle(const_cast<void*>(src));
             ready.weights.set_data_handle(const_cast<void*>(weights));
@@ -208,48 +200,66 @@ struct Products::Impl {
     void multiply(Form form, TensorView dst, TensorView src, const PackedWeight& w,
                   const float* bias, bool accumulate) {
         if (src.rows == 0) return;
-        WeightLayout layout = layout_of(w.dtype);
-        Dtype dtype = w.dtype;
-        const void* weights = w.data;
-        if (layout == WeightLayout::blocked && form == Form::w_transposed) {
-            weights = w.data + form_bytes(Form::w, w.dtype, w.out, w.in);
+        const std::byte* weights = w.data;
+        if (form == Form::w_transposed) weights += form_bytes(Form::w, w.dtype, w.out, w.in);
+        if (layout_of(w.dtype) == WeightLayout::panels) {
+            const TensorView operand = w.dtype == Dtype::bf16 ? as_bf16(src) : src;
+            multiply_panels(threads, panel_scratch, dst, operand,
+                            reinterpret_cast<const float*>(weights), bias, accumulate);
+        } else {
+            multiply_blocked(form, dst, src, w.dtype, weights, bias, accumulate);
         }
+    }
+
+    void multiply_blocked(Form form, TensorView dst, TensorView src, Dtype dtype,
+                          const std::byte* weights, const float* bias, bool accumulate) {
         const void* operand = src.data;
-        std::int64_t src_stride = src.stride;
-        if (w.dtype == Dtype::bf16) {
-            std::uint16_t* rounded = reinterpret_cast<std::uint16_t*>(
-                bf16_scratch.bytes(static_cast<std::size_t>(src.rows * src.cols) * 2));
-            round_to_bf16(threads, rounded, src);
-            operand = rounded;
-            src_stride = src.cols;
-            if (choice.bf16 == Bf16Products::emulated) {
-                operand = widen(src_scratch, rounded, src.rows * src.cols);
-                weights = widen(weight_scratch, w.data, w.out * w.in);
-                dtype = Dtype::fp32;
-            }
-        } else if (layout == WeightLayout::blocked && src.stride != src.cols) {
+        if (dtype == Dtype::bf16) {
+            operand = rounded(src);
+        } else if (src.stride != src.cols) {
             // Kernels for blocked weights want dense rows, here and in dst.
             const TensorView dense =
                 fp32_view(src_scratch.floats(src.rows * src.cols), src.rows, src.cols);
             copy_matrix(threads, dense, src, /*add=*/false);
             operand = dense.data;
-            src_stride = dense.stride;
         }
-        const bool through_dense = layout == WeightLayout::blocked && dst.stride != dst.cols;
+        const bool through_dense = dst.stride != dst.cols;
         const TensorView result =
             through_dense ? fp32_view(dst_scratch.floats(dst.rows * dst.cols), dst.rows, dst.cols)
                           : dst;
         const Product product{form,          dtype,           src.rows,
-                              src.cols,      dst.cols,        src_stride,
+                              src.cols,      dst.cols,        src.cols,
                               result.stride, bias != nullptr, accumulate && !through_dense};
-        execute(layout, product, operand, weights, bias, result.floats());
+        execute(product, operand, weights, bias, result.floats());
         if (through_dense) copy_matrix(threads, dst, result, accumulate);
     }
 
-    const float* widen(Scratch& scratch, const void* bf16, std::int64_t count) {
-        float* wide = scratch.floats(count);
-        widen_bf16(threads, wide, static_cast<const std::uint16_t*>(bf16), count);
+    std::uint16_t* rounded(TensorView x) {
+        auto* const to = reinterpret_cast<std::uint16_t*>(
+            bf16_scratch.bytes(static_cast<std::size_t>(x.rows * x.cols) * 2));
+        round_to_bf16(threads, to, x);
+        return to;
+    }
+
+    /// x rounded to bf16, as fp32.
+    TensorView as_bf16(TensorView x) {
+        const TensorView wide = fp32_view(src_scratch.floats(x.rows * x.cols), x.rows, x.cols);
+        widen_bf16(threads, wide.floats(), rounded(x), x.rows * x.cols);
         return wide;
+    }
+
+    void pack_blocked(std::byte* to, Dtype dtype, TensorView w) {
+        const void* from = dtype == Dtype::bf16 ? rounded(w) : w.data;
+        const ThreadScope scope(threads);
+        for (const Form form : {Form::w, Form::w_transposed}) {
+            const auto [depth, cols] =
+                form == Form::w ? std::pair(w.cols, w.rows) : std::pair(w.rows, w.cols);
+            memory plain(plain_weight(form, dtype, depth, cols), engine, const_cast<void*>(from));
+            memory packed(blocked_weight(dtype, depth, cols), engine, to);
+            dnnl::reorder(plain, packed).execute(stream, plain, packed);
+            stream.wait();
+            to += form_bytes(form, dtype, w.rows, w.cols);
+        }
     }
 };
 
@@ -259,11 +269,8 @@ Products::Products(int threads, ProductChoice choice)
 Products::~Products() = default;
 
 std::size_t Products::packed_bytes(Dtype dtype, std::int64_t out, std::int64_t in) const {
-    std::size_t bytes = impl_->form_bytes(Form::w, dtype, out, in);
-    if (impl_->layout_of(dtype) == WeightLayout::blocked) {
-        bytes += impl_->form_bytes(Form::w_transposed, dtype, out, in);
-    }
-    return bytes;
+    return impl_->form_bytes(Form::w, dtype, out, in) +
+           impl_->form_bytes(Form::w_transposed, dtype, out, in);
 }
 
 void Products::pack(std::byte* memory_begin, Dtype dtype, std::span<const float> values,
@@ -273,31 +280,15 @@ void Products::pack(std::byte* memory_begin, Dtype dtype, std::span<const float>
                           .where = "--dtype bf16; missing instructions: avx512_bf16 (or AMX)",
                           .remedy = "use --dtype fp32"});
     }
-    const TensorView source{const_cast<float*>(values.data()), Dtype::fp32, out, in, in};
-    const void* plain = values.data();
-    const WeightLayout layout = impl_->layout_of(dtype);
-    if (dtype == Dtype::bf16) {
-        std::byte* rounded = layout == WeightLayout::plain
-                                 ? memory_begin
-                                 : impl_->bf16_scratch.bytes(values.size() * 2);
-        round_to_bf16(impl_->threads, reinterpret_cast<std::uint16_t*>(rounded), source);
-        plain = rounded;
-    }
-    if (layout == WeightLayout::plain) {
-        if (dtype == Dtype::fp32) std::memcpy(memory_begin, plain, values.size_bytes());
+    const TensorView w{const_cast<float*>(values.data()), Dtype::fp32, out, in, in};
+    if (impl_->layout_of(dtype) == WeightLayout::blocked) {
+        impl_->pack_blocked(memory_begin, dtype, w);
         return;
     }
-    const ThreadScope scope(impl_->threads);
-    std::byte* to = memory_begin;
-    for (const Form form : {Form::w, Form::w_transposed}) {
-        const auto [depth, cols] = form == Form::w ? std::pair(in, out) : std::pair(out, in);
-        memory from(weight_desc(WeightLayout::plain, form, dtype, depth, cols), impl_->engine,
-                    const_cast<void*>(plain));
-        memory packed(weight_desc(layout, form, dtype, depth, cols), impl_->engine, to);
-        dnnl::reorder(from, packed).execute(impl_->stream, from, packed);
-        impl_->stream.wait();
-        to += impl_->form_bytes(form, dtype, out, in);
-    }
+    const TensorView source = dtype == Dtype::bf16 ? impl_->as_bf16(w) : w;
+    std::byte* const transposed = memory_begin + impl_->form_bytes(Form::w, dtype, out, in);
+    pack_panels_transposed(impl_->threads, reinterpret_cast<float*>(memory_begin), source);
+    pack_panels(impl_->threads, reinterpret_cast<float*>(transposed), source);
 }
 
 void Products::multiply(TensorView y, TensorView x, const PackedWeight& w, const float* bias,
@@ -312,17 +303,7 @@ void Products::multiply_transposed(TensorView dx, TensorView dy, const PackedWei
 
 void Products::add_outer(TensorView dw, TensorView dy, TensorView x) {
     if (dy.rows == 0) return;
-    const Product product{.form = Form::gradient,
-                          .dtype = Dtype::fp32,
-                          .rows = dw.rows,
-                          .depth = dy.rows,
-                          .cols = dw.cols,
-                          .src_stride = dy.stride,
-                          .dst_stride = dw.stride,
-                          .bias = false,
-                          .accumulate = true,
-                          .x_stride = x.stride};
-    impl_->execute(WeightLayout::plain, product, dy.data, x.data, nullptr, dw.floats());
+    add_outer_product(impl_->threads, impl_->panel_scratch, dw, dy, x);
 }
 
 }  // namespace fedit::cpu

@@ -1,4 +1,4 @@
-// tensor/cpu/products.h: products with frozen weights through oneDNN.
+// tensor/cpu/products.h: products with packed weights, in panels or through oneDNN.
 #pragma once
 
 #include <cstddef>
@@ -12,21 +12,22 @@
 
 namespace fedit::cpu {
 
-/// How fp32 and bf16 weights lie in packed memory.
+/// How weights lie in packed memory, W and W^T each; either way a result's bits depend neither on
+/// threads nor on other rows.
 enum class WeightLayout {
-    plain,    ///< row major, one copy for W and W^T: what the AVX2 kernels read
-    blocked,  ///< one blocked copy each for W and W^T: what the AVX-512 kernels read
+    panels,   ///< what panel_products.h reads: fp32
+    blocked,  ///< what oneDNN's AVX-512 kernels read: fp32 and bf16
 };
 
 /// What a bf16 weight means.
 enum class Bf16Products {
     absent,    ///< pack() refuses it
-    native,    ///< the CPU's bf16 instructions
-    emulated,  ///< operands rounded to bf16, then an fp32 product: for tests on any CPU
+    native,    ///< the CPU's bf16 instructions, from blocked weights
+    emulated,  ///< operands rounded to bf16, then an fp32 product in panels: for tests on any CPU
 };
 
 struct ProductChoice {
-    WeightLayout layout = WeightLayout::plain;
+    WeightLayout layout = WeightLayout::panels;
     Bf16Products bf16 = Bf16Products::absent;
 
     /// The fastest that this CPU can do.

@@ -1,29 +1,12 @@
 // tensor/cpu/scratch.h: working memory that operations reuse, so that none allocates every time.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <memory>
-#include <new>
+
+#include "fedit/core/aligned_memory.h"
 
 namespace fedit::cpu {
-
-inline constexpr std::size_t alignment = 64;
-
-struct FreeAligned {
-    void operator()(void* memory) const noexcept { std::free(memory); }
-};
-
-/// 64-byte aligned memory, not initialised. Throws std::bad_alloc.
-inline std::unique_ptr<std::byte, FreeAligned> allocate_aligned(std::size_t bytes) {
-    const std::size_t whole =
-        (std::max<std::size_t>(bytes, 1) + alignment - 1) / alignment * alignment;
-    void* memory = std::aligned_alloc(alignment, whole);
-    if (memory == nullptr) throw std::bad_alloc();
-    return std::unique_ptr<std::byte, FreeAligned>(static_cast<std::byte*>(memory));
-}
 
 /// One buffer that grows to the largest request. An operation takes once and divides what it got.
 class Scratch {
@@ -42,7 +25,7 @@ public:
     }
 
 private:
-    std::unique_ptr<std::byte, FreeAligned> memory_;
+    AlignedMemory memory_;
     std::size_t size_ = 0;
 };
 

@@ -53,6 +53,25 @@ HWY_INLINE void PackRows(float* panels, const float* b, std::int64_t stride, std
     }
 }
 
+/// Packs row p of panels of depth `depth`: element j is load(d, j), for full vectors and single
+/// lanes; zeros beyond the last column.
+template <class Load>
+HWY_INLINE void PackRow(float* panels, std::int64_t p, std::int64_t depth, std::int64_t cols,
+                        const Load& load) {
+    const FloatTag d;
+    const std::int64_t lanes = FloatLanes(), width = PanelCols();
+    float* to = panels + p * width;
+    std::int64_t j = 0;
+    for (; j + width <= cols; j += width) {
+        hn::Store(load(d, j), d, to);
+        hn::Store(load(d, j + lanes), d, to + lanes);
+        to += depth * width;
+    }
+    if (j == cols) return;
+    std::fill_n(to, width, 0.0F);
+    for (; j < cols; ++j) *to++ = hn::GetLane(load(OneFloat(), j));
+}
+
 /// Transposes the 4 x 4 block at `from` (rows `stride` apart) into `to` (rows `width` apart).
 HWY_INLINE void Transpose4x4(float* to, std::int64_t width, const float* from, std::int64_t stride,
                              float scale) {

@@ -83,7 +83,6 @@ CudaDevice describe_device(int device) {
                      .instruction_set = fmt::format("sm_{}{}", properties.major, properties.minor),
                      .libraries = libraries(),
                      .bf16 = properties.major >= oldest_major,
-                     .products_independent_of_threads = true,
                      .memory_bytes = static_cast<std::int64_t>(properties.totalGlobalMem),
                      .device_id = uuid_text(properties.uuid)},
             .processors = properties.multiProcessorCount,
