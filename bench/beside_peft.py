@@ -5,8 +5,9 @@
                    [--device cuda] [--ways plain bucket compile] [--steps 2] [--output FOLDER]
 
 Run it with the Python that has torch, transformers and peft, on a machine that does nothing else.
-The peer makes the random model first, and both sides load it. Prints a table in Markdown; the JSON
-lines of every run are in FOLDER/runs.jsonl. A ratio is tokens/s of fedit over tokens/s of the peer.
+The peer makes the random model first, and both sides load it; after each way of the peer fedit runs,
+so that both meet the machine in the same mood. Prints a table in Markdown; the JSON lines of every
+run are in FOLDER/runs.jsonl. A ratio is tokens/s of fedit over tokens/s of the peer before it.
 """
 
 import argparse
@@ -42,23 +43,27 @@ def run(name, command, lines):
     return answer
 
 
-def table(fedit, peers):
+def table(pairs):
+    """Rows for pairs of answers: the peer's, and that of the fedit that ran after it."""
     rows = [
-        "| | tokens/s | step [s] | peak memory [MB] | fedit's tokens/s over it |",
-        "|---|---|---|---|---|",
+        "| | tokens/s | step [s] | peak memory [MB] | fedit after it: tokens/s | step [s] | ratio |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for name, answer in [("fedit", fedit), *peers]:
+    for peer, fedit in pairs:
         rows.append(
-            f"| {name} | {answer['tokens_per_second']:.1f} | {answer['step_seconds']:.2f} |"
-            f" {answer['peak_rss_bytes'] / 1e6:.0f} |"
-            f" {fedit['tokens_per_second'] / answer['tokens_per_second']:.2f} |"
+            f"| {peer['name']} | {peer['tokens_per_second']:.1f} | {peer['step_seconds']:.2f} |"
+            f" {peer['peak_rss_bytes'] / 1e6:.0f} | {fedit['tokens_per_second']:.1f} | {fedit['step_seconds']:.2f} |"
+            f" {fedit['tokens_per_second'] / peer['tokens_per_second']:.2f} |"
         )
+    fedits = sorted((fedit for _, fedit in pairs), key=lambda fedit: fedit["share_of_product_rate"])
+    fedit = fedits[len(fedits) // 2]
     rate = fedit["product_flops_per_second"]
     rows += [
         "",
-        f"fedit: {fedit['flops_per_second'] / 1e9:.1f} GFLOP/s, {100 * fedit['share_of_product_rate']:.1f} % of the"
-        f" measured product rate, {rate / 1e9:.1f} GFLOP/s ({fedit['dtype']}, {fedit['instruction_set']},"
-        f" {fedit['threads']} threads).",
+        f"fedit (median share): {fedit['flops_per_second'] / 1e9:.1f} GFLOP/s,"
+        f" {100 * fedit['share_of_product_rate']:.1f} % of the measured product rate,"
+        f" {rate / 1e9:.1f} GFLOP/s ({fedit['dtype']}, {fedit['instruction_set']},"
+        f" {fedit['threads']} threads); {fedit['peak_rss_bytes'] / 1e6:.0f} MB at most.",
     ]
     return "\n".join(rows)
 
@@ -85,18 +90,18 @@ def main():
         batch = ["--records", args.records, "--precision", args.precision, "--steps", args.steps]
         batch += ["--batch", args.batch_size, "--micro-batch", args.micro_batch_size, "--device", args.device]
         with open(folder / "runs.jsonl", "w") as lines:
-            peers = []
+            pairs = []
+            fedit = [args.fedit, "bench", "--model", model, "--data", args.records, "--dtype", args.precision]
+            fedit += ["--batch-size", args.batch_size, "--micro-batch-size", args.micro_batch_size]
+            fedit += ["--device", args.device, "--steps", args.steps, "--lora-target-modules", "all-linear"]
+            fedit += ["--output-format", "json"]
             for way in args.ways:
                 source = ["--model", model] if model.exists() else ["--config", args.config, "--save-model", model]
-                command = [sys.executable, args.peer_script, *source, *batch, *PEER_WAYS[way]]
-                peers.append((PEER_NAMES[way], run(PEER_NAMES[way], command, lines)))
-            command = [args.fedit, "bench", "--model", model, "--data", args.records, "--dtype", args.precision]
-            command += ["--batch-size", args.batch_size, "--micro-batch-size", args.micro_batch_size]
-            command += ["--device", args.device, "--steps", args.steps, "--lora-target-modules", "all-linear", "--output-format", "json"]
-            fedit = run("fedit", command, lines)
-        print(table(fedit, peers))
-        versions = {key: value for _, answer in peers for key, value in answer["versions"].items()}
-        print(f"\n{fedit['device']}, peer with {versions}")
+                peer = [sys.executable, args.peer_script, *source, *batch, *PEER_WAYS[way]]
+                pairs.append((run(PEER_NAMES[way], peer, lines), run("fedit", fedit, lines)))
+        print(table(pairs))
+        versions = {key: value for answer, _ in pairs for key, value in answer["versions"].items()}
+        print(f"\n{pairs[0][1]['device']}, peer with {versions}")
 
 
 if __name__ == "__main__":
