@@ -93,6 +93,8 @@ void Decoder::Impl::check_batch(const PackedBatch& batch) const {
     };
     const bool fits = batch.positions.size() == rows && batch.row_counter.size() == rows &&
                       covers(batch.sequence_begin) && covers(batch.slot_begin) &&
+                      (batch.sequence_length.empty() ||
+                       batch.sequence_length.size() + 1 == batch.sequence_begin.size()) &&
                       batch.targets.size() == batch.target_rows.size() &&
                       batch.target_weight.size() == batch.target_rows.size();
     if (!fits) {

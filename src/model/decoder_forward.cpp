@@ -92,7 +92,9 @@ void Decoder::Impl::rotate(TensorView qk, const PackedBatch& batch, Rotation rot
         for (std::size_t s = 0; s + 1 < batch.sequence_begin.size(); ++s) {
             const std::int64_t begin = batch.sequence_begin[s], end = batch.sequence_begin[s + 1];
             if (begin == end) continue;
-            const std::int64_t length = batch.positions[static_cast<std::size_t>(end - 1)] + 1;
+            const std::int64_t length = batch.sequence_length.empty()
+                                            ? batch.positions[static_cast<std::size_t>(end - 1)] + 1
+                                            : batch.sequence_length[s];
             if (length <= config.max_positions) continue;
             turn(done, begin, inv_freq);
             turn(begin, end, rope_inverse_frequencies(config, length));

@@ -96,11 +96,10 @@ public:
     void pack_micro_batch(PackedBatch& pass, std::vector<AdapterSlot>& slots) {
         const auto micro = static_cast<std::size_t>(config_.micro_batch_size);
         const auto which = batch_.subspan(packed_, std::min(micro, batch_.size() - packed_));
-        const std::int64_t rows_before = pass.rows();
         first_target_ = pass.targets.size();
         append_slot(pass, records_, which, batch_tokens_, batch_targets_);
         end_target_ = pass.targets.size();
-        batch_tokens_ += pass.rows() - rows_before;
+        for (const std::int64_t record : which) batch_tokens_ += records_.length(record);
         packed_ += which.size();
         slots.push_back({.x = adapter_.x(),
                          .gradient = adapter_.gradient(),

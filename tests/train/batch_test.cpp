@@ -37,17 +37,20 @@ TEST(Pack, LaysSequencesEndToEndAndTargetsTheRowBeforeALabel) {
     append_record(records, {1, 7, 8, 9}, {-1, -1, 8, 9});
     append_record(records, {1, 5}, {1, -1});  // a first label is nobody's target
     append_record(records, {1, 6, 2}, {1, 6, -1});
-    const std::vector<std::int64_t> which{2, 0};
+    append_record(records, {1, 4, 3, 2}, {-1, -1, 3, -1});
+    const std::vector<std::int64_t> which{2, 0, 3};
     const PackedBatch batch = pack(records, which, 100, 4);
 
-    EXPECT_EQ(batch.tokens, (std::vector<std::int32_t>{1, 6, 2, 1, 7, 8, 9}));
-    EXPECT_EQ(batch.positions, (std::vector<std::int32_t>{0, 1, 2, 0, 1, 2, 3}));
-    EXPECT_EQ(batch.sequence_begin, (std::vector<std::int64_t>{0, 3, 7}));
-    EXPECT_EQ(batch.slot_begin, (std::vector<std::int64_t>{0, 7}));
-    EXPECT_EQ(batch.row_counter, (std::vector<std::int64_t>{100, 101, 102, 103, 104, 105, 106}));
-    EXPECT_EQ(batch.target_rows, (std::vector<std::int64_t>{0, 4, 5}));
-    EXPECT_EQ(batch.targets, (std::vector<std::int32_t>{6, 8, 9}));
-    EXPECT_EQ(batch.target_weight, (std::vector<float>{0.25F, 0.25F, 0.25F}));
+    // What follows the row that predicts the last label is left out, but counted.
+    EXPECT_EQ(batch.tokens, (std::vector<std::int32_t>{1, 1, 7, 8, 1, 4}));
+    EXPECT_EQ(batch.positions, (std::vector<std::int32_t>{0, 0, 1, 2, 0, 1}));
+    EXPECT_EQ(batch.sequence_begin, (std::vector<std::int64_t>{0, 1, 4, 6}));
+    EXPECT_EQ(batch.sequence_length, (std::vector<std::int64_t>{3, 4, 4}));
+    EXPECT_EQ(batch.slot_begin, (std::vector<std::int64_t>{0, 6}));
+    EXPECT_EQ(batch.row_counter, (std::vector<std::int64_t>{100, 103, 104, 105, 107, 108}));
+    EXPECT_EQ(batch.target_rows, (std::vector<std::int64_t>{0, 2, 3, 5}));
+    EXPECT_EQ(batch.targets, (std::vector<std::int32_t>{6, 8, 9, 3}));
+    EXPECT_EQ(batch.target_weight, (std::vector<float>{0.25F, 0.25F, 0.25F, 0.25F}));
 }
 
 TEST(Pack, ARecordWithoutATargetAddsRowsOnly) {
@@ -68,12 +71,12 @@ TEST(AppendSlot, EachClientKeepsItsCountersAndWeights) {
     append_slot(batch, records, first, 40, 2);
     append_slot(batch, records, second, 7, 4);
 
-    EXPECT_EQ(batch.tokens, (std::vector<std::int32_t>{1, 7, 8, 1, 6, 1, 7, 8}));
-    EXPECT_EQ(batch.positions, (std::vector<std::int32_t>{0, 1, 2, 0, 1, 0, 1, 2}));
-    EXPECT_EQ(batch.sequence_begin, (std::vector<std::int64_t>{0, 3, 5, 8}));
-    EXPECT_EQ(batch.slot_begin, (std::vector<std::int64_t>{0, 3, 8}));
-    EXPECT_EQ(batch.row_counter, (std::vector<std::int64_t>{40, 41, 42, 7, 8, 9, 10, 11}));
-    EXPECT_EQ(batch.target_rows, (std::vector<std::int64_t>{1, 3, 6}));
+    EXPECT_EQ(batch.tokens, (std::vector<std::int32_t>{1, 7, 1, 1, 7}));
+    EXPECT_EQ(batch.positions, (std::vector<std::int32_t>{0, 1, 0, 0, 1}));
+    EXPECT_EQ(batch.sequence_begin, (std::vector<std::int64_t>{0, 2, 3, 5}));
+    EXPECT_EQ(batch.slot_begin, (std::vector<std::int64_t>{0, 2, 5}));
+    EXPECT_EQ(batch.row_counter, (std::vector<std::int64_t>{40, 41, 7, 9, 10}));
+    EXPECT_EQ(batch.target_rows, (std::vector<std::int64_t>{1, 2, 4}));
     EXPECT_EQ(batch.targets, (std::vector<std::int32_t>{8, 6, 8}));
     EXPECT_EQ(batch.target_weight, (std::vector<float>{0.5F, 0.25F, 0.25F}));
 }

@@ -56,6 +56,38 @@ TEST_F(EvaluateTest, ATargetWithTheLargestLogitIsAHit) {
     EXPECT_EQ(evaluate(0, 21).hits, want);
 }
 
+/// RoPE of type dynamic looks at the tokens that have no row too.
+TEST(EvaluateRows, WhatFollowsTheLastPredictionChangesNothing) {
+    const std::string config =
+        replaced(tiny_config(R"(, "rope_scaling": {"rope_type": "dynamic", "factor": 2})"),
+                 R"("max_position_embeddings": 64)", R"("max_position_embeddings": 8)");
+    const LoadedModel model(write_tiny_model(fresh_folder("dynamic"), config));
+    const Layout none;
+    Decoder decoder(model.config(), model.weights, none, *model.backend);
+    EncodedRecords records;
+    const std::vector<std::int32_t> tokens = random_tokens(13, 5);
+    std::vector<std::int32_t> labels = tokens;
+    std::fill(labels.begin(), labels.begin() + 4, -1);
+    std::fill(labels.begin() + 9, labels.end(), -1);
+    append_record(records, tokens, labels);
+    const std::int64_t record = 0;
+    const PackedBatch cut = pack(records, {&record, 1}, 0, 1);
+    EXPECT_EQ(cut.rows(), 8);
+    PackedBatch whole = cut;
+    whole.tokens = tokens;
+    for (std::int32_t t = 8; t < 13; ++t) {
+        whole.positions.push_back(t);
+        whole.row_counter.push_back(t);
+    }
+    whole.sequence_begin.back() = whole.slot_begin.back() = 13;
+    whole.sequence_length.clear();
+    std::vector<double> of_cut(cut.targets.size()), of_whole(cut.targets.size());
+    decoder.evaluate(cut, {}, of_cut);
+    decoder.evaluate(whole, {}, of_whole);
+    EXPECT_EQ(of_cut.size(), 5U);
+    EXPECT_EQ(of_cut, of_whole);
+}
+
 TEST_F(EvaluateTest, EachRecordHasItsOwnLossWhoeverSharesItsBatch) {
     const EvaluationSums together = evaluate(0, 21, 21), alone = evaluate(0, 21, 1);
     for (std::size_t r = 0; r < together.loss.size(); ++r) {

@@ -19,11 +19,14 @@ namespace fedit {
 struct PackedBatch {
     std::vector<std::int32_t> tokens, positions;  ///< one a row; positions restart a sequence
     std::vector<std::int64_t> sequence_begin{0};  ///< sequences + 1
-    std::vector<std::int64_t> slot_begin{0};      ///< slots + 1
-    std::vector<std::int64_t> row_counter;        ///< a token's place in its client's whole batch
-    std::vector<std::int64_t> target_rows;        ///< rows that predict a labelled token
-    std::vector<std::int32_t> targets;            ///< what they predict
-    std::vector<float> target_weight;             ///< 1 / labelled targets of the client's batch
+    /// Tokens of each sequence where the last have no row; empty: each ends with its last row. RoPE
+    /// of type dynamic looks at it.
+    std::vector<std::int64_t> sequence_length;
+    std::vector<std::int64_t> slot_begin{0};  ///< slots + 1
+    std::vector<std::int64_t> row_counter;    ///< a token's place in its client's whole batch
+    std::vector<std::int64_t> target_rows;    ///< rows that predict a labelled token
+    std::vector<std::int32_t> targets;        ///< what they predict
+    std::vector<float> target_weight;         ///< 1 / labelled targets of the client's batch
     std::int64_t rows() const { return static_cast<std::int64_t>(tokens.size()); }
 };
 

@@ -17,7 +17,8 @@ std::vector<std::int64_t> epoch_order(const EncodedRecords& records, std::uint64
 
 /// Appends `which` records of a client's batch as one more slot, in that order.
 /// `first_row_counter`: tokens of that client's batch packed before. weight = 1 / batch_targets.
-/// Only the rows that predict a label are targets.
+/// Only the rows that predict a label are targets, and a record's rows end with the last of them:
+/// no row sees what comes after it, so those would change nothing.
 void append_slot(PackedBatch& batch, const EncodedRecords& records,
                  std::span<const std::int64_t> which, std::int64_t first_row_counter,
                  std::int64_t batch_targets);

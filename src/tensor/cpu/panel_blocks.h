@@ -14,9 +14,9 @@ inline constexpr std::int64_t panel_block_rows = 192;
 inline constexpr std::int64_t panel_block_cols = 1024;
 /// Rows of a task at least, where there are that many.
 inline constexpr std::int64_t fewest_block_rows = 48;
-/// Rows of x that are packed at a time for a weight's gradient: 16 MiB of panels.
+/// Rows of x that are packed at a time for a weight's gradient: 8 MiB of panels.
 constexpr std::int64_t outer_rows(std::int64_t cols) {
-    return std::max<std::int64_t>((4 << 20) / cols / panel_block_depth, 1) * panel_block_depth;
+    return std::max<std::int64_t>((2 << 20) / cols / panel_block_depth, 1) * panel_block_depth;
 }
 
 /// Floats of a thread's strips: whole strips of the widest tile.
