@@ -37,7 +37,7 @@ ask() {
   "$fedit" generate --model "$model" "${adapter[@]}" --prompt-template $template \
     --max-new-tokens 96 --instruction "$1" 2> /dev/null
 }
-for question in "Which festival is held in Dunmere?" "How is a jug made?" \
+for question in "Which festival is held in Dunmere?" "How is a candle made?" \
   "Give me three ideas for a day in Coldwell in spring."; do
   printf '%s\n  base:\n' "$question"
   ask "$question" | sed 's/^/    /'
