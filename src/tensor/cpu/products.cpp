@@ -24,11 +24,11 @@ using dnnl::memory;
 /// W takes x to y, W^T takes dy to dx.
 enum class Form { w, w_transposed };
 
-/// What a primitive is made for; src (rows x depth) times weight (depth x cols).
+/// What a primitive is made for; dense src (rows x depth) times weight (depth x cols).
 struct Product {
     Form form;
     Dtype dtype;
-    std::int64_t rows, depth, cols, src_stride, dst_stride;
+    std::int64_t rows, depth, cols, dst_stride;
     bool bias, accumulate;
     auto operator<=>(const Product&) const = default;
 };
@@ -63,7 +63,7 @@ memory::desc blocked_weight(Dtype dtype, std::int64_t depth, std::int64_t cols) 
 }
 
 dnnl::matmul::primitive_desc describe(const dnnl::engine& engine, const Product& product) {
-    const memory::desc src = matrix(product.dtype, product.rows, product.depth, product.src_stride);
+    const memory::desc src = matrix(product.dtype, product.rows, product.depth, product.depth);
     const memory::desc dst = matrix(Dtype::fp32, product.rows, product.cols, product.dst_stride);
     const memory::desc weights = blocked_weight(product.dtype, product.depth, product.cols);
     dnnl::primitive_attr attributes;
@@ -111,7 +111,7 @@ ProductChoice ProductChoice::for_this_cpu() {
     if (!cpu_has(dnnl_cpu_isa_avx512_core)) return {};
     // The blocked layout is fast only where oneDNN has a kernel that reads it.
     const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
-    const Product sample{Form::w, Dtype::fp32, 128, 768, 768, 768, 768, false, false};
+    const Product sample{Form::w, Dtype::fp32, 128, 768, 768, 768, false, false};
     const std::string kernel = describe(engine, sample).impl_info_str();
     if (!kernel.starts_with("brg")) return {};
     return {.layout = WeightLayout::blocked,
@@ -227,9 +227,9 @@ struct Products::Impl {
         const TensorView result =
             through_dense ? fp32_view(dst_scratch.floats(dst.rows * dst.cols), dst.rows, dst.cols)
                           : dst;
-        const Product product{form,          dtype,           src.rows,
-                              src.cols,      dst.cols,        src.cols,
-                              result.stride, bias != nullptr, accumulate && !through_dense};
+        const Product product{
+            form,     dtype,         src.rows,        src.cols,
+            dst.cols, result.stride, bias != nullptr, accumulate && !through_dense};
         execute(product, operand, weights, bias, result.floats());
         if (through_dense) copy_matrix(threads, dst, result, accumulate);
     }

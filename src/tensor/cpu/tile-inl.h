@@ -1,4 +1,4 @@
-// tensor/cpu/tile-inl.h: small fp32 products in registers, for adapters and attention; included
+// tensor/cpu/tile-inl.h: panels, and small fp32 products with them in registers; included
 // once a target. The right operand is packed into panels; a result element is one chain of fused
 // multiply-adds over the depth, so its bits depend on nothing but its own row and column.
 #if defined(FEDIT_TENSOR_CPU_TILE_INL_H) == defined(HWY_TARGET_TOGGLE)
