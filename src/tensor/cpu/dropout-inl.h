@@ -110,21 +110,26 @@ HWY_INLINE hn::Mask<OneFloat> KeptMask(OneFloat d, const std::uint8_t* keep, std
     return hn::Eq(hn::Set(d, kept ? 1.0F : 0.0F), hn::Set(d, 1.0F));
 }
 
+/// The lanes of factor x from element j on where kept, else 0.
+template <class D>
+HWY_INLINE hn::Vec<D> Dropped(D d, const float* x, const std::uint8_t* keep, std::int64_t j,
+                              float factor) {
+    const auto scaled = hn::Mul(hn::LoadU(d, x + j), hn::Set(d, factor));
+    return hn::IfThenElseZero(KeptMask(d, keep, j), scaled);
+}
+
 /// to = factor x where kept, else 0.
 HWY_INLINE void DropRow(float* to, const float* x, const std::uint8_t* keep, std::int64_t cols,
                         float factor) {
-    ForEach(cols, [&](auto d, std::int64_t j) HWY_ATTR {
-        const auto scaled = hn::Mul(hn::LoadU(d, x + j), hn::Set(d, factor));
-        hn::StoreU(hn::IfThenElseZero(KeptMask(d, keep, j), scaled), d, to + j);
-    });
+    ForEach(cols, [&](auto d, std::int64_t j)
+                      HWY_ATTR { hn::StoreU(Dropped(d, x, keep, j, factor), d, to + j); });
 }
 
 /// to += factor x where kept.
 HWY_INLINE void AddDroppedRow(float* to, const float* x, const std::uint8_t* keep,
                               std::int64_t cols, float factor) {
     ForEach(cols, [&](auto d, std::int64_t j) HWY_ATTR {
-        const auto scaled = hn::Mul(hn::LoadU(d, x + j), hn::Set(d, factor));
-        const auto kept = hn::IfThenElseZero(KeptMask(d, keep, j), scaled);
+        const auto kept = Dropped(d, x, keep, j, factor);
         hn::StoreU(hn::Add(hn::LoadU(d, to + j), kept), d, to + j);
     });
 }

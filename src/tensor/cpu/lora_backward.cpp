@@ -36,6 +36,22 @@ HWY_INLINE void AddDroppedProduct(TensorView dx, const LeftOperand& ds, std::int
     }
 }
 
+/// The panels of a block of rows, which are dropped first where `keep` is given.
+HWY_INLINE void PackBlock(float* panels, TensorView x, const KeepBits& keep) {
+    for (std::int64_t t = 0; t < x.rows; ++t) {
+        const float* const from = x.row(t);
+        const std::uint8_t* const kept = keep.bytes + t * keep.stride;
+        if (keep.bytes == nullptr) {
+            PackRow(panels, t, block_panel_depth, x.cols,
+                    [&](auto d, std::int64_t j) HWY_ATTR { return hn::LoadU(d, from + j); });
+        } else {
+            PackRow(panels, t, block_panel_depth, x.cols, [&](auto d, std::int64_t j) HWY_ATTR {
+                return Dropped(d, from, kept, j, keep.factor);
+            });
+        }
+    }
+}
+
 /// ds = dy (scale B); db = or += s^T dy, for a block of rows.
 HWY_INLINE void BlockOfDs(TensorView ds, TensorView dy, TensorView s, const GradientGroup& group,
                           Result result) {
@@ -45,11 +61,7 @@ HWY_INLINE void BlockOfDs(TensorView ds, TensorView dy, TensorView s, const Grad
                  {dy.floats() + p, dy.stride, 1}, group.b_panels + p * PanelCols(), out,
                  ds.floats(), ds.stride, p == 0 ? Result::write : Result::add);
     }
-    for (std::int64_t t = 0; t < dy.rows; ++t) {
-        const float* const from = dy.row(t);
-        PackRow(group.panels, t, block_panel_depth, out,
-                [&](auto d, std::int64_t j) HWY_ATTR { return hn::LoadU(d, from + j); });
-    }
+    PackBlock(group.panels, dy, KeepBits{});
     Multiply(rank, out, dy.rows, {s.floats(), 1, s.stride}, group.panels, block_panel_depth,
              group.db, out, result);
 }
@@ -57,20 +69,7 @@ HWY_INLINE void BlockOfDs(TensorView ds, TensorView dy, TensorView s, const Grad
 /// da = or += ds^T drop(x), for a block of rows.
 HWY_INLINE void BlockOfDa(TensorView x, TensorView ds, const KeepBits& keep,
                           const GradientGroup& group, Result result) {
-    for (std::int64_t t = 0; t < x.rows; ++t) {
-        const float* const from = x.row(t);
-        const std::uint8_t* const kept = keep.bytes + t * keep.stride;
-        if (keep.bytes == nullptr) {
-            PackRow(group.panels, t, block_panel_depth, x.cols,
-                    [&](auto d, std::int64_t j) HWY_ATTR { return hn::LoadU(d, from + j); });
-        } else {
-            PackRow(
-                group.panels, t, block_panel_depth, x.cols, [&](auto d, std::int64_t j) HWY_ATTR {
-                    const auto scaled = hn::Mul(hn::LoadU(d, from + j), hn::Set(d, keep.factor));
-                    return hn::IfThenElseZero(KeptMask(d, kept, j), scaled);
-                });
-        }
-    }
+    PackBlock(group.panels, x, keep);
     Multiply(ds.cols, x.cols, x.rows, {ds.floats(), 1, ds.stride}, group.panels, block_panel_depth,
              group.da, x.cols, result);
 }
