@@ -8,6 +8,7 @@
 
 #include <hwy/highway.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -36,7 +37,11 @@ struct PhiloxBlocks {
 
 HWY_INLINE PhiloxBlocks FirstCounters(const DropoutRow& row, std::int64_t block) {
     const WordTag d;
-    return {hn::Iota(d, static_cast<std::uint32_t>(block)), hn::Set(d, row.module),
+    // Iota of a constant is one; of `block` it would be eight stores and a load that waits for
+    // them.
+    const auto block_of_lane =
+        hn::Add(hn::Iota(d, 0U), hn::Set(d, static_cast<std::uint32_t>(block)));
+    return {block_of_lane, hn::Set(d, row.module),
             hn::Set(d, static_cast<std::uint32_t>(row.counter)),
             hn::Set(d, static_cast<std::uint32_t>(row.counter >> 32))};
 }
@@ -72,14 +77,16 @@ HWY_INLINE Words KeepBitsOf(const PhiloxBlocks& words, std::uint16_t threshold) 
 }
 
 /// The keep bits of one row: byte i holds those of columns 8 i .. 8 i + 7. Writes up to
-/// keep_bytes(cols) bytes.
-HWY_INLINE void DrawKeepBits(std::uint8_t* keep, const DropoutRow& row, std::int64_t cols) {
+/// keep_bytes(cols) bytes. The row itself, `x`, is fetched meanwhile.
+HWY_INLINE void DrawKeepBits(std::uint8_t* keep, const DropoutRow& row, std::int64_t cols,
+                             const float* x) {
     const WordTag d;
     const hn::RebindToSigned<FloatTag> signed_tag;
     const hn::Rebind<std::uint8_t, FloatTag> byte_tag;
     const std::int64_t lanes = FloatLanes();
     // Two vectors at once: a round is a chain of dependent steps that one would leave waiting.
     for (std::int64_t block = 0; block * 8 < cols; block += 2 * lanes) {
+        PrefetchToL2(x + block * 8, std::min(2 * lanes * 8, cols - block * 8));
         PhiloxBlocks a = FirstCounters(row, block), b = FirstCounters(row, block + lanes);
         auto key0 = static_cast<std::uint32_t>(row.key);
         auto key1 = static_cast<std::uint32_t>(row.key >> 32);

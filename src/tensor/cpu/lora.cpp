@@ -20,7 +20,7 @@ void PackLora(float* a_panels, float* b_panels, const LoraSlot& adapter, std::in
 
 void DropBlockRow(float* to, const float* x, std::uint8_t* keep, const DropoutRow& row,
                   std::int64_t cols, float factor) {
-    DrawKeepBits(keep, row, cols);
+    DrawKeepBits(keep, row, cols, x);
     DropRow(to, x, keep, cols, factor);
 }
 

@@ -101,7 +101,8 @@ void LoraBackwardGroup(const LoraBackward& call, const RowBlock& group_rows,
         const Result result = t == group_rows.begin ? Result::write : Result::add;
         for (std::int64_t i = 0; keep.bytes != nullptr && i < rows; ++i) {
             DrawKeepBits(group.keep + i * keep.stride,
-                         dropout_row(call.dropout, group_rows.slot, t + i), call.x.cols);
+                         dropout_row(call.dropout, group_rows.slot, t + i), call.x.cols,
+                         call.x.row(t + i));
         }
         const TensorView ds = call.ds.row_range(t, rows).columns(0, rank);
         const TensorView s = call.s.row_range(t, rows).columns(0, rank);

@@ -105,11 +105,6 @@ HWY_INLINE void MultiplyStrip(TensorView c, std::int64_t depth, const float* str
     }
 }
 
-/// Asks for floats that are needed soon, but not so soon that they should take room in L1.
-HWY_INLINE void PrefetchToL2(const float* from, std::int64_t floats) {
-    for (std::int64_t i = 0; i < floats; i += 16) __builtin_prefetch(from + i, 0, 2);
-}
-
 /// c = (if write) or += the block's strips times panels of depth `panel_depth` >= depth.
 void MultiplyBlock(TensorView c, std::int64_t depth, const float* strips, const float* panels,
                    std::int64_t panel_depth, bool write) {
