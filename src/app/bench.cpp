@@ -20,6 +20,7 @@
 #include "fedit/core/progress.h"
 #include "fedit/experiment/session.h"
 #include "fedit/io/json.h"
+#include "fedit/tensor/energy_meter.h"
 #include "fedit/tensor/machine_rate.h"
 #include "fedit/tensor/timed_backend.h"
 #include "fedit/train/local_trainer.h"
@@ -124,6 +125,7 @@ struct Timing {
     TrainStats stats;             ///< of the first member
     std::size_t planned_bytes = 0;
     double rate_before = 0, rate_after = 0;  ///< FLOP/s of large products around the steps
+    double joules_per_step = std::nan("");   ///< of the GPU on average, where its driver tells
 };
 
 /// A machine whose product rate moved by more than this between start and end was not ours alone.
@@ -158,6 +160,21 @@ Timing time_steps(const Config& config, const BaseModel& base, Backend& backend,
         last = Clock::now();
     });
     timing.stats = outcomes.front().state.stats;
+    return timing;
+}
+
+/// time_steps() with what the GPU took for the steps that count.
+Timing time_steps_and_energy(const Config& config, const BaseModel& base, Backend& backend,
+                             const std::vector<EncodedRecords>& batches, const Layout& layout,
+                             const StopToken& stop) {
+    const EnergyMeter energy(backend.info().device_id);
+    std::vector<std::optional<double>> joules;  // behind each step
+    Timing timing = time_steps(config, base, backend, batches, layout, stop,
+                               [&] { joules.push_back(energy.joules()); });
+    if (joules.size() > 1 && joules.front() && joules.back()) {
+        timing.joules_per_step =
+            (*joules.back() - *joules.front()) / static_cast<double>(joules.size() - 1);
+    }
     return timing;
 }
 
@@ -263,6 +280,7 @@ Sheet report(const Config& config, const BaseModel& base, const Machine& machine
     sheet.fact("product_flops_per_second_before", timing.rate_before);
     sheet.fact("product_flops_per_second_after", timing.rate_after);
     sheet.fact("share_of_product_rate", flop / seconds / rate);
+    sheet.fact("joules_per_step", timing.joules_per_step);
     sheet.fact("loss_first", timing.stats.loss_first);
     sheet.fact("loss_last", timing.stats.loss_last);
     sheet.fact("planned_memory_bytes",
@@ -305,7 +323,8 @@ ExitCode run_bench(const Context& context, const Config& config) {
     const std::vector<EncodedRecords> batches = make_batches(config, base.config());
     const Layout layout = make_lora_layout(base.config(), lora_config(config));
     const double rate_before = measure_product_rate(*machine.backend, machine.dtype);
-    Timing timing = time_steps(config, base, *machine.backend, batches, layout, context.stop);
+    Timing timing =
+        time_steps_and_energy(config, base, *machine.backend, batches, layout, context.stop);
     if (timing.seconds.size() < 2) return ExitCode::stopped;
     timing.rate_before = rate_before;
     timing.rate_after = measure_product_rate(*machine.backend, machine.dtype);

@@ -233,6 +233,7 @@ TEST(Bench, ReportsTokensASecondAndTheShareOfTheProductRate) {
     EXPECT_GT(facts["tokens_per_second"].as_double(), 0);
     EXPECT_GT(facts["share_of_product_rate"].as_double(), 0);
     EXPECT_GT(facts["peak_memory_bytes"].as_int(), 0);
+    EXPECT_TRUE(facts["joules_per_step"].is_null()) << "no driver counts a CPU's";
     // layers: q 16 + k 8 + v 8 + o 16 columns, gate, up and down 32 each, times 16 rows, 2 layers
     const double weights = 2 * 16.0 * (16 + 8 + 8 + 16 + 3 * 32);
     EXPECT_EQ(facts["flop_per_step"].as_double(),
