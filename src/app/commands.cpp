@@ -157,8 +157,7 @@ ExitCode run_command(const Context& context, Command command, const Config& conf
     return ExitCode::failure;
 }
 
-void print_result(const Communicator& comm, std::string_view text) {
-    if (comm.rank() != 0) return;
+void print_text(std::string_view text) {
     const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
     if (!written || std::fflush(stdout) != 0) {
         const int error = errno;
@@ -167,6 +166,10 @@ void print_result(const Communicator& comm, std::string_view text) {
                        .where = "standard output",
                        .remedy = "check the disk or the program that reads the pipe"});
     }
+}
+
+void print_result(const Communicator& comm, std::string_view text) {
+    if (comm.rank() == 0) print_text(text);
 }
 
 }  // namespace fedit

@@ -44,8 +44,10 @@ ExitCode run_bench(const Context& context, const Config& config);
 /// What this machine offers, and what stands in the way of a run.
 ExitCode run_doctor(const Context& context, const Config& config);
 
-/// Prints a command's result on standard output, rank 0 only. IoError if it cannot be written: a
-/// program that reads it must not take a part for the whole.
+/// Prints on standard output. IoError if it cannot be written: a program that reads it must not
+/// take a part for the whole.
+void print_text(std::string_view text);
+/// Prints a command's result, on rank 0 only.
 void print_result(const Communicator& comm, std::string_view text);
 
 }  // namespace fedit

@@ -18,6 +18,14 @@ constexpr std::array variables{
     "OMP_WAIT_POLICY",      "OMPI_COMM_WORLD_SIZE", "CUDA_VISIBLE_DEVICES",
 };
 
+bool in_step(const Environment& environment) {
+    return environment.count("SLURM_STEP_ID") > 0;
+}
+
+bool by_mpirun(const Environment& environment) {
+    return environment.count("OMPI_COMM_WORLD_SIZE") > 0;
+}
+
 }  // namespace
 
 Environment launch_environment() {
@@ -28,10 +36,12 @@ Environment launch_environment() {
     return found;
 }
 
+bool is_launched(const Environment& environment) {
+    return in_step(environment) || by_mpirun(environment);
+}
+
 void check_launch(const Environment& environment, int world_size) {
-    const bool in_step = environment.count("SLURM_STEP_ID") > 0;
-    const bool by_mpirun = environment.count("OMPI_COMM_WORLD_SIZE") > 0;
-    if (world_size != 1 || !in_step || by_mpirun) return;
+    if (world_size != 1 || !in_step(environment) || by_mpirun(environment)) return;
     const bool of_step = environment.count("SLURM_STEP_NUM_TASKS") > 0;
     const char* name = of_step ? "SLURM_STEP_NUM_TASKS" : "SLURM_NTASKS";
     const auto tasks = environment.find(name);

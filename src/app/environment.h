@@ -12,6 +12,9 @@ using Environment = std::map<std::string, std::string>;
 /// left out.
 Environment launch_environment();
 
+/// Whether a launcher (mpirun, srun) started this process, so that it may be one of several ranks.
+bool is_launched(const Environment& environment);
+
 /// Throws InputError if Slurm started several tasks but each is an MPI world of its own: all would
 /// train the same run into the same folder.
 void check_launch(const Environment& environment, int world_size);

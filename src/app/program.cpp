@@ -104,10 +104,18 @@ int run_program(int argc, char** argv, const AtomicFile& files) {
     if (argc > 1 && std::string_view(argv[1]) == to_string(Command::train)) {
         signals.emplace(stop, std::initializer_list<int>{SIGUSR1, SIGTERM, SIGINT});
     }
+    const std::vector<std::string> arguments(argv + 1, argv + argc);
     try {
+        // A text is for one reader, perhaps where MPI does not start, as on some login nodes.
+        if (!is_launched(launch_environment())) {
+            if (const auto text = parse_options(arguments).text) {
+                print_text(*text);
+                return to_int(ExitCode::done);
+            }
+        }
         const MpiSession mpi(argc, argv);
-        return run_session(mpi, std::vector<std::string>(argv + 1, argv + argc), files, stop);
-    } catch (const Error& error) {  // MPI itself did not start
+        return run_session(mpi, arguments, files, stop);
+    } catch (const Error& error) {  // before or without MPI
         print_error(error.what());
         return to_int(error.exit_code());
     }

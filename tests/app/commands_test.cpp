@@ -41,6 +41,25 @@ TEST(Program, HelpsOnStandardOutput) {
     }
 }
 
+TEST(Program, HelpsWhereMpiDoesNotStart) {
+    const auto without_mpi = [](const std::vector<std::string>& words) {
+        return test::run({.arguments = words,
+                          .environment = {{"OMPI_MCA_pml", "no-such-component"}},
+                          .input = "",
+                          .out = "",
+                          .program = ""});
+    };
+    for (const std::vector<std::string>& words : {std::vector<std::string>{"--help"},
+                                                  {"--version"},
+                                                  {"train", "--help"},
+                                                  {"train", "--dump-config"}}) {
+        const Outcome outcome = without_mpi(words);
+        EXPECT_EQ(outcome.code, 0) << outcome.err;
+        EXPECT_FALSE(outcome.out.empty());
+    }
+    EXPECT_NE(without_mpi({"doctor"}).code, 0) << "it does not start";
+}
+
 TEST(Program, PrintsTheDocumentedOptions) {
     const Outcome outcome = run_fedit({"options"});
     EXPECT_EQ(outcome.code, 0);
