@@ -168,7 +168,7 @@ TEST_P(CpuCache, AQueryHasTheSameBitsAsInAPassOverItsWholeSequence) {
 }
 
 const std::initializer_list<AttentionShape> cache_shapes{
-    {1, 1, 64}, {4, 2, 10}, {2, 1, 16, 8}, {2, 2, 12, 130}};
+    {1, 1, 64}, {2, 1, 128}, {4, 2, 10}, {2, 1, 16, 8}, {2, 2, 12, 130}};
 std::string shape_of_heads(const AttentionShape& shape) {
     return "h" + std::to_string(shape.heads) + "d" + std::to_string(shape.head_dim) + "w" +
            std::to_string(shape.window);

@@ -201,6 +201,9 @@ const std::initializer_list<Case> cases{
      0,
      {{0, 4}, {13, 64}, {1, 3}, {0, 2}, {60, 17}, {5, 0}}},
     {"aligned_members", 128, 192, 8, 0.1F, {{70, 16}, {1, 16}, {600, 16}}},
+    {"aligned_ranks_of_two_tiles", 64, 96, 0, 0, {{40, 24}, {33, 48}}},
+    {"aligned_large_rank", 160, 136, 8, 0.1F, {{70, 150}, {20, 9}}},
+    {"aligned_many_rows", 64, 64, 0, 0.05F, {{4100, 16}}},
     {"dropout", 130, 67, 6, 0.25F, {{33, 16}, {0, 4}, {50, 5}}},
     {"dropout_few_columns", 3, 5, 0, 0.5F, {{9, 2}}},
     {"dropout_deep", 300, 140, 0, 0.05F, {{140, 8}}}};

@@ -10,14 +10,22 @@ namespace fedit::cuda {
 /// Whose rows a block owns: it makes dk and dv, adding its group's query heads in order, or dq.
 enum class Owner { keys, queries };
 
-/// Rows of a tile of the other side.
-inline constexpr int backward_rows = 32;
+/// Rows of a tile of the other side. More would not fit beside own rows of 256 columns on cards
+/// with 99 KiB for a block.
+template <int D>
+inline constexpr int backward_rows = D > 128 ? 16 : 32;
 
 /// Bytes of a block's shared memory: two matrices of own rows, two of the others', lse and delta of
 /// the queries among them.
 template <int D>
-inline constexpr std::size_t backward_bytes = HeadTile<D>::bytes(2 * own_rows + 2 * backward_rows) +
+inline constexpr std::size_t backward_bytes = HeadTile<D>::bytes(2 * own_rows +
+                                                                 2 * backward_rows<D>) +
                                               2 * own_rows * sizeof(float);
+
+/// Shared memory of a block on cards of compute capability 8.6, 8.9 and 12: the least there is.
+inline constexpr std::size_t least_block_memory = 99 << 10;
+static_assert(forward_bytes<256> <= least_block_memory);
+static_assert(backward_bytes<256> <= least_block_memory);
 
 /// lse (in powers of 2) and delta of `rows` queries; a query that does not exist gets weight 0.
 template <int D>
@@ -57,7 +65,7 @@ __device__ void to_score_gradients(float (&p)[N / 8][4], float (&dp)[N / 8][4], 
 template <int D, Owner owner>
 __global__ void __launch_bounds__(HeadTile<D>::threads)
     attention_backward_kernel(Attention<Bf16> a) {
-    constexpr int N = backward_rows;
+    constexpr int N = backward_rows<D>;
     constexpr bool by_keys = owner == Owner::keys;
     auto* const own0 = reinterpret_cast<Bf16*>(dynamic_shared());  // keys, or queries
     Bf16* const own1 = own0 + own_rows * HeadTile<D>::stride;      // values, or dout

@@ -47,6 +47,8 @@ void* CudaBackend::allocate(std::size_t bytes) {
 void CudaBackend::release(void* memory) noexcept {
     // As in Handle: a release that fails repeats an error that has been thrown.
     if (imported_.erase(memory) > 0) {
+        // Unlike cudaFree it is not said to wait for kernels that still read.
+        static_cast<void>(cudaStreamSynchronize(stream()));
         static_cast<void>(cudaIpcCloseMemHandle(memory));
     } else {
         static_cast<void>(cudaFree(memory));
