@@ -132,10 +132,10 @@ std::vector<std::string> advise(const Findings& findings, const Environment& env
 std::string gpu_lines(const CudaDevices& cuda) {
     std::string text;
     for (std::size_t i = 0; i < cuda.devices.size(); ++i) {
-        const auto& [gpu, processors, bus_id] = cuda.devices[i];
+        const auto& [gpu, processors] = cuda.devices[i];
         text += fmt::format("GPU {:<6} {}, {}, {} processors, {}, bus {}, bf16 {}\n", i, gpu.model,
-                            gpu.instruction_set, processors, format_bytes(gpu.memory_bytes), bus_id,
-                            gpu.bf16 ? "fast" : "missing: too old for fedit");
+                            gpu.instruction_set, processors, format_bytes(gpu.memory_bytes),
+                            gpu.bus_id, gpu.bf16 ? "fast" : "missing: too old for fedit");
     }
     if (cuda.devices.empty()) text = fmt::format("GPU        none: {}\n", cuda.trouble);
     if (!cuda.libraries.empty()) {
@@ -204,14 +204,14 @@ std::string to_json(const Findings& findings) {
         .set("bf16", findings.cpu.bf16)
         .set("cores", first.machine_cores);
     std::vector<JsonWriter> gpus;
-    for (const auto& [gpu, processors, bus_id] : findings.cuda.devices) {
+    for (const auto& [gpu, processors] : findings.cuda.devices) {
         gpus.emplace_back();
         gpus.back()
             .set("model", gpu.model)
             .set("instruction_set", gpu.instruction_set)
             .set("processors", processors)
             .set("memory_bytes", gpu.memory_bytes)
-            .set("bus_id", bus_id)
+            .set("bus_id", gpu.bus_id)
             .set("bf16", gpu.bf16);
     }
     JsonWriter out;

@@ -23,14 +23,14 @@ std::int64_t node_number(const Communicator& comm) {
 std::vector<RankDevice> tell_devices(const Communicator& comm, const Backend& backend) {
     const NcclVersions versions = NcclLink::versions();
     ByteWriter mine;
-    mine.put(node_number(comm)).put(backend.info().device_id);
+    mine.put(node_number(comm)).put(backend.info().bus_id);
     mine.put(versions.built).put(versions.loaded);
     std::vector<RankDevice> ranks;
     for (const Bytes& told : comm.all_gather(mine.take())) {
         ByteReader reader(told);
         RankDevice& rank = ranks.emplace_back();
         rank.node = reader.get<std::int64_t>();
-        rank.device_id = reader.get_text();
+        rank.bus_id = reader.get_text();
         rank.nccl_built = reader.get<int>();
         rank.nccl_loaded = reader.get<int>();
     }
@@ -92,6 +92,10 @@ void DeviceSum::sum(std::span<std::uint64_t> words) const {
 
 const std::string& DeviceSum::way() const {
     return impl_->way.text;
+}
+
+std::int64_t nccl_device_bytes() {
+    return NcclLink::versions().built == 0 ? 0 : 700'000'000;
 }
 
 std::string nccl_library() {

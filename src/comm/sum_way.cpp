@@ -12,15 +12,14 @@ namespace fedit {
 
 namespace {
 
-/// Two ranks on one GPU, in words; nothing if each has its own.
-std::optional<std::string> shared_device(std::span<const RankDevice> ranks) {
+/// Two ranks on one card, in words; nothing if each has its own.
+std::optional<std::string> shared_card(std::span<const RankDevice> ranks) {
     std::map<std::pair<std::int64_t, std::string>, std::size_t> seen;
     for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
-        const auto [place, fresh] =
-            seen.try_emplace({ranks[rank].node, ranks[rank].device_id}, rank);
+        const auto [place, fresh] = seen.try_emplace({ranks[rank].node, ranks[rank].bus_id}, rank);
         if (!fresh)
-            return fmt::format("ranks {} and {} share the GPU {}", place->second, rank,
-                               ranks[rank].device_id);
+            return fmt::format("ranks {} and {} share the card {}", place->second, rank,
+                               ranks[rank].bus_id);
     }
     return std::nullopt;
 }
@@ -28,7 +27,7 @@ std::optional<std::string> shared_device(std::span<const RankDevice> ranks) {
 /// Why NCCL cannot serve these ranks, or nothing.
 std::optional<std::string> obstacle(SumChoice choice, std::span<const RankDevice> ranks) {
     if (choice == SumChoice::mpi) return "as was asked for";
-    if (std::ranges::any_of(ranks, [](const RankDevice& r) { return r.device_id.empty(); }))
+    if (std::ranges::any_of(ranks, [](const RankDevice& r) { return r.bus_id.empty(); }))
         return "not all ranks have a GPU";
     if (ranks.size() == 1) return "there is one rank";
     const RankDevice& first = ranks.front();
@@ -44,7 +43,7 @@ std::optional<std::string> obstacle(SumChoice choice, std::span<const RankDevice
                                nccl_version_text(first.nccl_loaded), rank,
                                nccl_version_text(mine.nccl_loaded));
     }
-    return shared_device(ranks);
+    return shared_card(ranks);
 }
 
 }  // namespace

@@ -12,7 +12,7 @@ namespace fedit {
 /// What a rank tells the others before they choose.
 struct RankDevice {
     std::int64_t node = 0;  ///< the same number on all ranks of a node, and on no other
-    std::string device_id;  ///< of its GPU on that node; empty: it computes on the CPU
+    std::string bus_id;     ///< of its GPU on that node; empty: it computes on the CPU
     int nccl_built = 0;     ///< NCCL that its program was compiled with, 22809; 0: none
     int nccl_loaded = 0;    ///< NCCL that it found when it started
 };
@@ -23,7 +23,7 @@ struct SumWay {
 };
 
 /// A pure function of its arguments, which are the same on all ranks; so all choose alike. Ranks
-/// that share a GPU, which NCCL refuses, send all ranks to MPI.
+/// that share a card, or have parts of one, which NCCL refuses, send all ranks to MPI.
 SumWay choose_sum_way(SumChoice choice, std::span<const RankDevice> ranks);
 
 /// 22809 as "2.28.9".

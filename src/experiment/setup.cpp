@@ -7,7 +7,9 @@
 #include <ctime>
 
 #include "experiment/cohort_choice.h"
+#include "fedit/comm/device_sum.h"
 #include "fedit/core/error.h"
+#include "fedit/experiment/round.h"
 #include "fedit/federation/aggregate.h"
 #include "fedit/federation/plan.h"
 #include "fedit/io/sha256.h"
@@ -207,6 +209,10 @@ void Setup::plan_memory() {
         memory_.device = static_cast<std::size_t>(info.memory_bytes);
         memory_.overhead = static_cast<std::size_t>(info.overhead_bytes);
         memory_.ranks_on_device = static_cast<int>(node.max(node.alike(info.device_id).size()));
+        if (comm_.size() > 1 && memory_.ranks_on_device == 1 &&
+            sum_choice(config_) == SumChoice::automatic) {
+            memory_.overhead += static_cast<std::size_t>(nccl_device_bytes());
+        }
     }
     comm_.together("plan memory", [&] { memory_.require_fits(); });
 }

@@ -10,11 +10,9 @@ namespace {
 
 constexpr int version = 22809;
 
-RankDevice rank(std::int64_t node, std::string device_id, int loaded = version) {
-    return {.node = node,
-            .device_id = std::move(device_id),
-            .nccl_built = version,
-            .nccl_loaded = loaded};
+RankDevice rank(std::int64_t node, std::string bus_id, int loaded = version) {
+    return {
+        .node = node, .bus_id = std::move(bus_id), .nccl_built = version, .nccl_loaded = loaded};
 }
 
 SumWay choose(const std::vector<RankDevice>& ranks, SumChoice choice = SumChoice::automatic) {
@@ -37,7 +35,7 @@ TEST(SumWay, IsNcclWithALaterLibraryThatAllRanksHave) {
 TEST(SumWay, IsMpiForAllWhereTwoRanksShareAGpu) {
     const SumWay way = choose({rank(0, "a"), rank(0, "b"), rank(2, "a"), rank(2, "a")});
     EXPECT_FALSE(way.nccl);
-    EXPECT_EQ(way.text, "MPI through host memory (ranks 2 and 3 share the GPU a)");
+    EXPECT_EQ(way.text, "MPI through host memory (ranks 2 and 3 share the card a)");
 }
 
 TEST(SumWay, IsMpiWhereARankComputesOnItsCpu) {

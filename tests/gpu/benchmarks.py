@@ -46,8 +46,8 @@ def bench_adapter_sum(p):
     shape = p.root / "bench" / "models" / "llama-2-7b.json"
     facts = read_json(p.run("adapter-sum", p.ranks(4, [
         p.fedit, "bench", "--model-config", shape, "--lora-r", "16", "--lora-target-modules",
-        "all-linear", "--threads", "1", "--device", "cuda" if p.gpu else "cpu", "--steps",
-        "1" if p.quick else "5", "--output-format", "json"])))
+        "all-linear", "--threads", "1", "--device", p.device, "--steps", "1" if p.quick else "5",
+        "--output-format", "json"])))
     if facts["adapter_parameters"] != 39976960:
         raise Failed("the adapter is not the one of 160 MB", facts)
     return facts

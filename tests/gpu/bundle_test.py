@@ -117,18 +117,23 @@ class Bundle(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stdout)
         self.assertEqual("SKIPPED" in done.stdout, not fixtures.exists(), done.stdout)
 
-    def test_the_script_names_what_it_left_out_and_counts_the_rest(self):
-        output = self.work / "without gpu"
-        done = run([self.bundle / "run.sh", "--without-gpu", "--quick", "--output", output,
-                    "--skip", "tests,adapter-sum"], EMPTY, cwd="/")
+    def test_the_checks_pass_where_the_cpu_stands_in_and_the_rest_is_named(self):
+        output = self.work / "on a cpu"
+        story = ["story-federated", "story-evaluate", "story-generate"]
+        fixtures = (self.bundle / "share" / "shared" / "fixtures").exists()
+        skip = ["tests", "adapter-sum"] + ([] if fixtures else story)
+        done = run([self.bundle / "run.sh", "--device", "cpu", "--quick", "--output", output,
+                    "--skip", ",".join(skip)], EMPTY, cwd="/")
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         report = json.loads((output / "results.json").read_text())
         results = {entry["name"]: entry for entry in report["checks"]}
-        self.assertEqual(results["machine"]["result"], "passed")
-        self.assertEqual(results["sanitizer"]["reason"],
-                         "needs a GPU, and --without-gpu was given")
+        passed = ["machine", "bits-on-one-card"] + (story if fixtures else [])
+        for name in passed:
+            self.assertEqual(results[name]["result"], "passed", results[name])
+        for name in ("bits-over-nccl", "sanitizer", "bench-1.1b", "bench-7b", "bench-8b"):
+            self.assertEqual(results[name]["reason"], "needs a GPU, and --device cpu was given")
         self.assertEqual(results["tests"]["reason"], "not asked for")
-        self.assertIn("1 passed, 0 failed", (output / "results.txt").read_text())
+        self.assertIn(f"{len(passed)} passed, 0 failed", (output / "results.txt").read_text())
 
     def test_a_machine_without_a_gpu_fails_where_one_was_to_be(self):
         if pathlib.Path("/dev/nvidia0").exists():

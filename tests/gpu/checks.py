@@ -1,4 +1,4 @@
-"""tests/gpu/checks.py: the checks that need a GPU, run on the machine that has one (tests/gpu/run.sh).
+"""tests/gpu/checks.py: the checks that a machine with a GPU is for (tests/gpu/run.sh).
 
 Every check passes, fails, or is left out for a reason that the result names; a check that was to
 run and could not is a failure. Python's standard library only.
@@ -20,17 +20,18 @@ from benchmarks import bench_adapter_sum, bench_model  # noqa: E402
 CHECKS = []
 
 
-def check(name, needs_gpu=True):
+def check(name, needs_gpu=False):
+    """Without `needs_gpu`, a CPU can stand in: so the checks themselves are tried without a card."""
     def register(function):
         CHECKS.append((name, needs_gpu, function))
         return function
     return register
 
 
-@check("machine", needs_gpu=False)
+@check("machine")
 def machine(p):
     """What is here; with a GPU, that the program can use it."""
-    doctor = read_json(p.run("machine", [p.fedit, "doctor", "--output-format", "json"]))
+    doctor = p.doctor()
     facts = {"host": platform.node(), "kernel": platform.release(),
              "glibc": platform.libc_ver()[1], "doctor": doctor}
     if p.gpu:
@@ -42,7 +43,7 @@ def machine(p):
     return facts
 
 
-@check("tests", needs_gpu=False)
+@check("tests")
 def tests(p):
     """Every test program; with a GPU none may skip anything, and the twins must have run."""
     counts = {"passed": 0, "failed": [], "skipped": [], "on_gpu": 0}
@@ -67,7 +68,7 @@ def story_federated(p):
     story = [test for test in p.tests if test["name"] == "app/story_federated"]
     if not story:
         raise Failed("the test app/story_federated is not in this bundle")
-    p.run_test(story[0], counts, {"FEDIT_TEST_DEVICE": "cuda"})
+    p.run_test(story[0], counts, {"FEDIT_TEST_DEVICE": p.device})
     if counts["failed"] or counts["skipped"] or not counts["passed"]:
         raise Failed("the run differs from the fixtures, or did not run", counts)
     return counts
@@ -76,17 +77,18 @@ def story_federated(p):
 @check("story-evaluate")
 def story_evaluate(p):
     """Losses of real records by category: fp32 to 1e-6, bf16 to 1e-2 of the fixture's."""
+    tolerances = {"fp32": 1e-6, "bf16": 1e-2}
     fixture = read_json(p.story_fixture.read_text(encoding="utf-8"))["response_only"]
     facts = {"want": fixture["loss"]}
-    for dtype, tolerance in (("fp32", 1e-6), ("bf16", 1e-2)):
+    for dtype in p.dtypes:
         got = read_json(p.run("story-evaluate", [
             p.fedit, "evaluate", "--model", p.story_model, "--data", p.story_records,
-            "--prompt-template", p.alpaca, "--cutoff-len", "512", "--device", "cuda",
+            "--prompt-template", p.alpaca, "--cutoff-len", "512", "--device", p.device,
             "--dtype", dtype, "--output-format", "json"]))
         facts[dtype] = got["loss"]
         for name, want in [("all", fixture), *fixture["by_category"].items()]:
             mine = got if name == "all" else got["by_category"][name]
-            if abs(mine["loss"] - want["loss"]) > tolerance * want["loss"]:
+            if abs(mine["loss"] - want["loss"]) > tolerances[dtype] * want["loss"]:
                 raise Failed(f"{dtype}, {name}: loss {mine['loss']}, expected {want['loss']}", facts)
     return facts
 
@@ -98,8 +100,8 @@ def story_generate(p):
     for case in cases:
         got = read_json(p.run("story-generate", [
             p.fedit, "generate", "--model", p.story_model, "--prompt", case["prompt"],
-            "--max-new-tokens", str(len(case["new_ids"])), "--device", "cuda", "--dtype", "fp32",
-            "--output-format", "json"]))
+            "--max-new-tokens", str(len(case["new_ids"])), "--device", p.device, "--dtype",
+            "fp32", "--output-format", "json"]))
         want = case["new_ids"][:len(got["new_ids"])]
         if got["new_ids"] != want or not want:
             raise Failed(f"{case['prompt']!r}: {got['new_ids']}, expected {want}")
@@ -110,14 +112,17 @@ def story_generate(p):
 def bits_on_one_card(p):
     """The adapter's bytes: twice, on two ranks that share the card, and after a resume."""
     facts = {}
-    for dtype in ("fp32", "bf16"):
-        def train(name, ranks, *options):
-            return p.train(f"{dtype}-{name}", ranks, "--device", "cuda", "--dtype", dtype, *options)
-        once, said = train("once", 1)
+    p.forget_runs()
+    for dtype in p.dtypes:
+        def train(name, ranks, rounds=2):
+            return p.train(f"{dtype}-{name}", ranks, "--dtype", dtype, rounds=rounds)
+        once, _ = train("once", 1)
         again, _ = train("again", 1)
         shared, said_shared = train("two-ranks", 2)
-        train("resumed", 1, "--rounds", "1")
-        resumed, _ = train("resumed", 2)
+        train("resumed", 1, rounds=1)
+        resumed, said_resumed = train("resumed", 2)
+        if "round 2/2" not in said_resumed or "round 1/2" in said_resumed:
+            raise Failed(f"{dtype}: the run was not resumed behind its first round")
         if "MPI through host memory" not in said_shared:
             raise Failed("two ranks on one card did not say that they sum through host memory")
         want = adapter_bytes(once)
@@ -128,16 +133,17 @@ def bits_on_one_card(p):
     return facts
 
 
-@check("bits-over-nccl")
+@check("bits-over-nccl", needs_gpu=True)
 def bits_over_nccl(p):
     """With a GPU a rank: NCCL and MPI give the same adapter as one rank."""
-    gpus = p.gpu_count()
+    gpus = len(p.doctor()["gpus"])
     if gpus < 2:
         raise LeftOut(f"NCCL sums where each rank has a GPU of its own, and here is {gpus}")
     ranks = min(gpus, 4)
-    alone, _ = p.train("nccl-alone", 1, "--device", "cuda")
-    by_nccl, said = p.train("nccl-auto", ranks, "--device", "cuda")
-    by_mpi, _ = p.train("nccl-mpi", ranks, "--device", "cuda", "--reduce", "mpi")
+    p.forget_runs()
+    alone, _ = p.train("nccl-alone", 1)
+    by_nccl, said = p.train("nccl-auto", ranks)
+    by_mpi, _ = p.train("nccl-mpi", ranks, "--reduce", "mpi")
     if "summed by NCCL" not in said:
         raise Failed("the ranks did not say that they sum by NCCL")
     want = adapter_bytes(alone)
@@ -146,7 +152,7 @@ def bits_over_nccl(p):
     return {"ranks": ranks}
 
 
-@check("sanitizer")
+@check("sanitizer", needs_gpu=True)
 def sanitizer(p):
     """compute-sanitizer's four tools over the tests of the operations on the GPU."""
     programs = [test for test in p.tests if test["name"].startswith("tensor/")]
@@ -168,23 +174,23 @@ def sanitizer(p):
     return facts
 
 
-@check("adapter-sum", needs_gpu=False)
+@check("adapter-sum")
 def adapter_sum(p):
     """The end of a round with a 160 MB adapter on four ranks (of one card: through host memory)."""
     return bench_adapter_sum(p)
 
 
-@check("bench-1.1b")
+@check("bench-1.1b", needs_gpu=True)
 def bench_1b(p):
     return bench_model(p, "llama-1.1b", tokens=1024, records=16)
 
 
-@check("bench-7b")
+@check("bench-7b", needs_gpu=True)
 def bench_7b(p):
     return bench_model(p, "llama-2-7b", tokens=1024, records=8)
 
 
-@check("bench-8b")
+@check("bench-8b", needs_gpu=True)
 def bench_8b(p):
     return bench_model(p, "llama-3-8b", tokens=4096, records=2)
 
@@ -196,14 +202,15 @@ def arguments():
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("gpu-results"))
     parser.add_argument("--only", default="", help="names of checks, by comma")
     parser.add_argument("--skip", default="", help="names of checks, by comma")
-    parser.add_argument("--without-gpu", action="store_true")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--limit", type=int, default=600, help="seconds until a command is killed")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--list", action="store_true", help="name the checks and stop")
     return parser.parse_args()
 
 
 def chosen(options):
-    """(name, why it is left out or None, needs_gpu, function) of every check."""
+    """(name, why it is left out or None, function) of every check."""
     only, skip = (set(filter(None, text.split(","))) for text in (options.only, options.skip))
     unknown = (only | skip) - {name for name, _, _ in CHECKS}
     if unknown:
@@ -212,8 +219,8 @@ def chosen(options):
         reason = None
         if (only and name not in only) or name in skip:
             reason = "not asked for"
-        elif needs_gpu and options.without_gpu:
-            reason = "needs a GPU, and --without-gpu was given"
+        elif needs_gpu and options.device == "cpu":
+            reason = "needs a GPU, and --device cpu was given"
         yield name, reason, function
 
 

@@ -1,10 +1,11 @@
 #!/bin/bash
 # Runs on the machine with the GPU, from the unpacked bundle (tests/gpu/bundle.sh) or from the tree:
 # all checks that need a GPU, and one result file.
-#   run.sh [--output FOLDER] [--only LIST] [--skip LIST] [--without-gpu] [--quick] [--list]
+#   run.sh [--output FOLDER] [--only LIST] [--skip LIST] [--device cpu] [--limit S] [--quick] [--list]
 # --output       where results.json, results.txt and the logs go (default: gpu-results)
 # --only, --skip checks by name, by comma; --list names them
-# --without-gpu  for a machine without one: runs what needs none, and names what it leaves out
+# --device cpu   for a machine without a GPU: the CPU stands in where it can; the rest is named
+# --limit        seconds after which a command that hangs is killed (default: 600)
 # --quick        fewer repetitions, small benchmarks only
 # Ends with 0 only if every check that was to run ran and passed. Needs python3 (standard library).
 set -euo pipefail

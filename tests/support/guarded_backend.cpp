@@ -176,6 +176,7 @@ DeviceInfo GuardedBackend::info() const {
     DeviceInfo info = cpu_->info();
     info.kind = "guarded";
     info.device_id = device_id_;
+    info.bus_id = device_id_;
     info.host_memory = false;
     if (memory_bytes_ > 0) info.memory_bytes = memory_bytes_;
     return info;

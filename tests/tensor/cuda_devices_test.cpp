@@ -25,14 +25,14 @@ TEST(CudaDevices, AreAllDescribedOrTheirAbsenceIsExplained) {
     EXPECT_EQ(static_cast<int>(found.devices.size()), cuda_device_count());
     EXPECT_EQ(found.trouble.empty(), !found.devices.empty()) << found.trouble;
     EXPECT_EQ(found.remedy.empty(), !found.devices.empty()) << found.remedy;
-    for (const auto& [device, processors, bus_id] : found.devices) {
+    for (const auto& [device, processors] : found.devices) {
         EXPECT_EQ(device.kind, "cuda");
         EXPECT_FALSE(device.model.empty());
         EXPECT_TRUE(device.instruction_set.starts_with("sm_")) << device.instruction_set;
         EXPECT_EQ(device.libraries, found.libraries);
         EXPECT_GT(device.memory_bytes, 0);
         EXPECT_GT(processors, 0);
-        EXPECT_FALSE(bus_id.empty());
+        EXPECT_FALSE(device.bus_id.empty());
     }
 }
 

@@ -102,6 +102,9 @@ struct DeviceInfo {
     /// Names this device among those of its node, the same for every rank that computes on it (a
     /// card's UUID). Empty: the node itself.
     std::string device_id{};
+    /// "0000:3b:00": names the card on its node, alike for all parts of one card (MIG). Empty: no
+    /// card.
+    std::string bus_id{};
     /// Back-end memory is host memory, and any of it will do (64-byte aligned).
     bool host_memory = false;
     /// What one process takes of memory_bytes besides what it allocate()s: context, kernels,

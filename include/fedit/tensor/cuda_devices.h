@@ -13,7 +13,6 @@ namespace fedit {
 struct CudaDevice {
     DeviceInfo info;
     int processors = 0;  ///< the bits of products may depend on their number
-    std::string bus_id;  ///< "0000:3b:00": names the card on its node
 };
 
 /// What there is of CUDA. A device's place in `devices` is its number for make_cuda_backend().

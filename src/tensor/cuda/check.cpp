@@ -21,6 +21,10 @@ std::string remedy_for(cudaError_t status) {
         case cudaErrorUnsupportedPtxVersion:
             return "the driver is older than the CUDA that fedit was built with: update it, or "
                    "build for this GPU with -DCMAKE_CUDA_ARCHITECTURES=<its compute capability>";
+        case cudaErrorNotSupported:
+        case cudaErrorMapBufferObjectFailed:
+            return "if ranks share this GPU: the system may not let processes share its memory "
+                   "(CUDA IPC, as in some containers), so start one rank for each GPU";
         case cudaErrorECCUncorrectable:
         case cudaErrorHardwareStackError:
             return "the GPU is faulty: leave it out (CUDA_VISIBLE_DEVICES) and tell its owner";

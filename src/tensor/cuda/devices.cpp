@@ -84,10 +84,10 @@ CudaDevice describe_device(int device) {
                      .libraries = libraries(),
                      .bf16 = properties.major >= oldest_major,
                      .memory_bytes = static_cast<std::int64_t>(properties.totalGlobalMem),
-                     .device_id = uuid_text(properties.uuid)},
-            .processors = properties.multiProcessorCount,
-            .bus_id = fmt::format("{:04x}:{:02x}:{:02x}", properties.pciDomainID,
-                                  properties.pciBusID, properties.pciDeviceID)};
+                     .device_id = uuid_text(properties.uuid),
+                     .bus_id = fmt::format("{:04x}:{:02x}:{:02x}", properties.pciDomainID,
+                                           properties.pciBusID, properties.pciDeviceID)},
+            .processors = properties.multiProcessorCount};
 }
 
 void require_device(int device) {
