@@ -21,7 +21,7 @@ CHECKS = []
 
 
 def check(name, needs_gpu=False):
-    """Without `needs_gpu`, a CPU can stand in: so the checks themselves are tried without a card."""
+    """Without `needs_gpu`, a CPU can stand in, so that the check itself is tried without a card."""
     def register(function):
         CHECKS.append((name, needs_gpu, function))
         return function

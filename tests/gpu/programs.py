@@ -130,7 +130,8 @@ class Programs:
         said = self.run("train", self.ranks(ranks, [
             self.fedit, "train", "--model", self.root / "data" / "tiny-llama",
             "--data", self.root / "data" / "test.jsonl", "--num-clients", "5", "--rounds",
-            str(rounds), "--device", self.device, "--local-steps", "10", "--lora-target-modules", "all-linear", "--lora-r", "8",
+            str(rounds), "--device", self.device, "--local-steps", "10", "--lora-target-modules",
+            "all-linear", "--lora-r", "8",
             "--batch-size", "4", "--micro-batch-size", "2", "--threads", "1", "--progress", "none",
             "--verbosity", "verbose", "--output", output, *options]))
         return output, said
@@ -180,7 +181,7 @@ class Programs:
         """True if the tool found nothing. It sees the program itself, not what starts it."""
         command = [find_tool("compute-sanitizer"), "--tool", tool, "--error-exitcode", "99",
                    "--target-processes", "all"]
-        # These two report what kernels of NVIDIA's libraries do on purpose; ours are in fedit::cuda.
+        # These two report what NVIDIA's kernels do on purpose; ours are in namespace fedit.
         if tool in ("racecheck", "synccheck"):
             command += ["--kernel-name", "kns=fedit"]
         command += [test["program"], "--gtest_filter=" + ":".join(self.gpu_test_names(test))]
