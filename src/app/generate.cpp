@@ -70,7 +70,14 @@ void read_records(Questions& questions, const Config& config, const ModelConfig&
     RecordSet set = read_record_set(config, Wanted::if_there);
     encode(set, config, model);  // names ids outside the vocabulary
     questions.tokenizer = std::move(set.tokenizer);
-    for (const Record& record : set.records) {
+    for (std::size_t i = 0; i < set.records.size(); ++i) {
+        const Record& record = set.records[i];
+        if (record.is_plain_text) {
+            throw InputError(
+                {.what = "the record is plain text: it asks nothing",
+                 .where = fmt::format("--data {}, record {} (the first is 0)", config.data, i),
+                 .remedy = "give it an instruction, or texts to go on with by --input"});
+        }
         questions.add(prompt_ids(record, questions.vocabulary(), set.prompt), record.instruction);
     }
 }

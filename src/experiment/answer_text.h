@@ -14,25 +14,29 @@ namespace fedit {
 
 class AnswerText {
 public:
-    /// `stop_strings` must outlive this.
-    AnswerText(const Tokenizer& tokenizer, std::span<const std::string> stop_strings)
-        : tokenizer_(tokenizer), stop_strings_(stop_strings) {}
+    /// The answer to `prompt`. `stop_strings` must outlive this.
+    AnswerText(const Tokenizer& tokenizer, std::span<const std::int32_t> prompt,
+               std::span<const std::string> stop_strings);
 
-    /// Takes in the answer's tokens so far. True if its text has a stop string now.
+    /// Takes in the answer's tokens so far. True if a stop string ends in its text now; it may have
+    /// begun in the prompt, and the space counts that the text loses in front (as in Transformers).
     bool update(std::span<const std::int32_t> ids);
     /// Text that no later token can change and that was not taken before.
     std::string take_settled();
     /// What is left when the answer has ended.
     std::string take_rest();
     /// The whole text, up to the stop string.
-    const std::string& text() const { return text_; }
+    std::string text() const { return whole_.substr(begin_); }
 
 private:
     std::string take(std::size_t end);
 
     const Tokenizer& tokenizer_;
     std::span<const std::string> stop_strings_;
-    std::string text_;
+    std::vector<std::int32_t> prompt_end_;  ///< as many tokens as a stop string may begin in
+    std::string prompt_text_;               ///< theirs
+    std::string whole_;                     ///< that text and the answer's
+    std::size_t begin_ = 0;                 ///< of the answer's text in it
     std::size_t taken_ = 0;
 };
 

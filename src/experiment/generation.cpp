@@ -117,7 +117,8 @@ std::vector<Answer> Generator::run(std::span<const Prompt> prompts, const OnText
         const std::int64_t limit = std::min(config_.max_new_tokens, model_.max_positions - length);
         capacity.push_back(length + limit);
         all.push_back({prompt, limit, prompt.ids, std::nullopt, {}});
-        if (tokenizer_ != nullptr) all.back().text.emplace(*tokenizer_, config_.stop_strings);
+        if (tokenizer_ != nullptr)
+            all.back().text.emplace(*tokenizer_, prompt.ids, config_.stop_strings);
     }
     KvCache cache(model_, backend_, decoder_.activation_dtype(), capacity);
     std::iota(active.begin(), active.end(), std::int64_t{0});

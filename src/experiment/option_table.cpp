@@ -56,14 +56,14 @@ void add_input(Table& table) {
               "config.json of a model to make with random weights.")
         .required = init;
     table
-        .text(
-            "data", &Config::data, operational, train | evaluate | generate | bench, "PATH",
-            "Records: a JSON or JSON-lines file, or a folder with local_training_<k>.json and "
-            "global_test.json. Keys: instruction, input or context, output or response, "
-            "category; or text alone (no prompt: all is learned); or input_ids with labels (-100: "
-            "none). evaluate and generate read a folder's "
-            "global_test.json; bench makes records up when this is left out. evaluate also ranks "
-            "the choices of records that have choices and answer (an index from 0, or the text).")
+        .text("data", &Config::data, operational, train | evaluate | generate | bench, "PATH",
+              "Records: a JSON or JSON-lines file, or a folder with local_training_<k>.json and "
+              "global_test.json. Keys: instruction, input or context, output or response, "
+              "category; or text alone (no prompt: all is learned, nothing answered); or input_ids "
+              "with labels (-100: "
+              "none). evaluate and generate read a folder's "
+              "global_test.json; bench makes records up when this is left out. evaluate also ranks "
+              "the choices of records that have choices and answer (an index from 0, or the text).")
         .required = train | evaluate;
     table.text("eval-data", &Config::eval_data, operational, train, "FILE",
                "Held-out records, evaluated every --eval-every rounds. Left out: global_test.json "
@@ -229,7 +229,8 @@ void add_generation(Table& table) {
     table
         .text("stop-strings", &Config::stop_strings, operational, both, "TEXT",
               "A text that ends an answer and is left out of it, or a JSON list of such texts: "
-              "[\"\\n\\n\", \"###\"]. The model's end tokens always end an answer.")
+              "[\"\\n\\n\", \"###\"]. It may begin in the prompt. The model's end tokens always "
+              "end an answer.")
         .lines = true;
     table.flag("interactive", &Config::interactive, operational, generate,
                "Read instructions from standard input, one a line, and answer each as its tokens "

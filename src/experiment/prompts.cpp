@@ -56,16 +56,12 @@ std::optional<std::int32_t> special_token(const Tokenizer& tokenizer, const std:
 }  // namespace
 
 std::vector<std::int32_t> prompt_ids(const Tokenizer& tokenizer, std::string_view text) {
-    Encoding encoding = tokenizer.encode(text, SpecialTokens::add);
-    while (!text.empty() && !encoding.ids.empty() && encoding.begins.back() >= text.size()) {
-        encoding.ids.pop_back();
-        encoding.begins.pop_back();
-    }
-    return std::move(encoding.ids);
+    return tokenizer.encode(text, SpecialTokens::before).ids;
 }
 
 std::vector<std::int32_t> prompt_ids(const Record& record, const Tokenizer* tokenizer,
                                      const PromptTemplate& prompt) {
+    if (record.is_plain_text) return {};
     if (!record.tokenised()) {
         return prompt_ids(*tokenizer, prompt.prompt(record.instruction, record.input));
     }

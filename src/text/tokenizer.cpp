@@ -198,6 +198,7 @@ Encoding Tokenizer::encode(std::string_view text, SpecialTokens special) const {
     const PostProcessor& around = impl_->file.around;
     out.ids.insert(out.ids.begin(), around.before.begin(), around.before.end());
     out.begins.insert(out.begins.begin(), around.before.size(), 0);
+    if (special == SpecialTokens::before) return out;
     out.ids.insert(out.ids.end(), around.behind.begin(), around.behind.end());
     out.begins.resize(out.ids.size(), static_cast<std::uint32_t>(text.size()));
     return out;

@@ -134,6 +134,14 @@ TEST_F(Generate, PutsRecordsThroughThePromptTemplate) {
     EXPECT_TRUE(says(text.out, {"--- 0: Say it.\n", "--- 1: Two\n"}));
 }
 
+TEST_F(Generate, RefusesRecordsThatAskNothing) {
+    const std::string data = test::write_text(test::test_folder() / "texts.jsonl",
+                                              "{\"text\": \"It was a dark night.\"}\n");
+    const Outcome outcome = run_fedit(story({"--data", data}));
+    EXPECT_EQ(outcome.code, 2);
+    EXPECT_TRUE(says(outcome.err, {"plain text", "record 0", "--input"}));
+}
+
 TEST_F(Generate, SamplesByTheSeedAndStopsWhereItIsTold) {
     const auto sampled = [&](const std::string& seed) {
         return run_fedit(story({"--prompt", "The big dog", "--temperature", "0.9", "--top-k", "40",

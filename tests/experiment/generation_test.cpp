@@ -228,7 +228,7 @@ TEST_F(Llama2Text, ASpecialTokenAsStopStringIsAnEndToken) {
 TEST_F(Llama2Text, ThatMayYetChangeIsHeldBack) {
     const Ids ids = tokenizer_->encode("a\U0001F9A9 xyzz xyz", SpecialTokens::none).ids;
     const Texts stops{"xyz "};
-    AnswerText text(*tokenizer_, stops);
+    AnswerText text(*tokenizer_, {}, stops);
     std::string shown;
     for (std::size_t n = 1; n <= ids.size(); ++n) {
         EXPECT_FALSE(text.update(std::span(ids).first(n)));
@@ -238,6 +238,43 @@ TEST_F(Llama2Text, ThatMayYetChangeIsHeldBack) {
     }
     EXPECT_EQ(shown, "a\U0001F9A9 xyzz ");
     EXPECT_EQ(text.take_rest(), "xyz");
+}
+
+TEST_F(Llama2Text, StopsWhereTheStopStringBeganInThePromptOrInASpaceThatTheTextLoses) {
+    const Ids prompt = tokenizer_->encode("He said\n", SpecialTokens::before).ids;
+    const auto stopped_text = [&](const std::string& stop, const std::string& answer) {
+        const Texts stops{stop};
+        AnswerText text(*tokenizer_, prompt, stops);
+        Ids ids = tokenizer_->encode("He said\n" + answer, SpecialTokens::before).ids;
+        ids.erase(ids.begin(), ids.begin() + std::ssize(prompt));
+        EXPECT_EQ(text.take_settled(), "");
+        const bool stopped = text.update(ids);
+        return stopped ? std::optional(text.text()) : std::nullopt;
+    };
+    EXPECT_EQ(stopped_text("\n\n", "\nthe end"), "") << "one line end is the prompt's";
+    EXPECT_EQ(stopped_text(" the", " the end"), "");
+    EXPECT_EQ(stopped_text("end", " the end"), "the ");
+    EXPECT_EQ(stopped_text("the end", " the end"), "");
+    EXPECT_EQ(stopped_text("said", " the end"), std::nullopt) << "it ends in the prompt";
+}
+
+TEST_F(Llama2Text, OfAPromptThatIsEmptyIsTheBeginToken) {
+    EXPECT_EQ(prompt_ids(*tokenizer_, ""), Ids{1});
+}
+
+TEST(Prompts, KeepTheirLastSpacesWhereTheTokenizerTrimsOffsets) {
+    const fs::path source = test::shared_path("fixtures/tokenizers/gpt2.tokenizer.json");
+    FEDIT_REQUIRE_SHARED(source);
+    std::string json = read_text_file(source);
+    const std::string without = R"("post_processor":null)";
+    const std::size_t at = json.find(without);
+    ASSERT_NE(at, std::string::npos);
+    json.replace(at, without.size(),
+                 R"("post_processor":{"type":"ByteLevel","add_prefix_space":false,
+                     "trim_offsets":true})");
+    const fs::path folder = test::fresh_folder("trims" + std::to_string(test::world().rank()));
+    AtomicFile().write(folder / "tokenizer.json", json);
+    EXPECT_EQ(prompt_ids(Tokenizer::load(folder), "Hello "), (Ids{15496, 220}));
 }
 
 TEST(Generation, WithTheCacheEqualsWithoutItTokenForToken) {
@@ -335,6 +372,12 @@ TEST(Prompts, OfTokenisedRecordsEndBeforeTheFirstLabel) {
     EXPECT_EQ(prompt_ids(record, nullptr, PromptTemplate::built_in()), (Ids{5, 6}));
     record.labels = {-1, -1, -1, -1};
     EXPECT_EQ(prompt_ids(record, nullptr, PromptTemplate::built_in()), record.input_ids);
+}
+
+TEST(Prompts, PlainTextHasNone) {
+    Record record;
+    record.response = "It was a dark night.", record.is_plain_text = true;
+    EXPECT_EQ(prompt_ids(record, nullptr, PromptTemplate::built_in()), Ids{});
 }
 
 }  // namespace

@@ -125,6 +125,8 @@ TEST(Tokenizer, AppliesTheTemplate) {
     EXPECT_EQ(encoding.ids, (Ids{1, 8, 2}));
     EXPECT_EQ(encoding.begins, (Begins{0, 0, 2}));
     EXPECT_EQ(tokenizer.encode("", SpecialTokens::add).ids, (Ids{1, 2}));
+    EXPECT_EQ(tokenizer.encode("ab", SpecialTokens::before).ids, (Ids{1, 8}));
+    EXPECT_EQ(tokenizer.encode("", SpecialTokens::before).ids, Ids{1});
 }
 
 TEST(Tokenizer, DecodesBytesToTextAndBrokenBytesToReplacementCharacters) {

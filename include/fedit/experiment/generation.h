@@ -83,7 +83,8 @@ bool is_answerable(const Prompt& prompt, const ModelConfig& model);
 /// Ids of a prompt's text, with what the tokenizer's template puts before it, not behind.
 std::vector<std::int32_t> prompt_ids(const Tokenizer& tokenizer, std::string_view text);
 /// The prompt of a record: its instruction and input through the template, or, of a tokenised one,
-/// the tokens before its first label. `tokenizer` may be null for those.
+/// the tokens before its first label; plain text has none. `tokenizer` may be null for tokenised
+/// records.
 std::vector<std::int32_t> prompt_ids(const Record& record, const Tokenizer* tokenizer,
                                      const PromptTemplate& prompt);
 

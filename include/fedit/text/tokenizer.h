@@ -14,8 +14,9 @@
 
 namespace fedit {
 
-/// Whether the template of the tokenizer (BOS before, perhaps EOS after) is applied.
-enum class SpecialTokens { none, add };
+/// What the template of the tokenizer adds: BOS before, perhaps EOS after; or only what goes
+/// before, for a text that goes on.
+enum class SpecialTokens { none, add, before };
 
 /// Whether decoded text shows special tokens. Those that are looked for in normalised text and
 /// spelled otherwise there are always shown, as by the library tokenizers.
