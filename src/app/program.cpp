@@ -28,6 +28,10 @@ void print_error(const std::string& text) {
     std::cerr << "fedit: error: " + text + '\n' << std::flush;
 }
 
+std::string unexpected(const std::exception& error) {
+    return fmt::format("unexpected failure: {}", error.what());
+}
+
 Verbosity verbosity(const Config& config) {
     return config.verbosity == "quiet"     ? Verbosity::quiet
            : config.verbosity == "verbose" ? Verbosity::verbose
@@ -54,12 +58,14 @@ ExitCode run_options(const Options& options, const std::vector<std::string>& arg
     return run_command(context, options.command, options.config);
 }
 
+/// `parsed`: the options of a process that is alone and has read them already.
 int run_ranks(const Communicator& world, const std::vector<std::string>& arguments,
-              const AtomicFile& files, const StopToken& stop) {
+              const std::optional<Options>& parsed, const AtomicFile& files,
+              const StopToken& stop) {
     const Environment environment = launch_environment();
     Options options;
     world.together("read the command line", [&] {
-        options = parse_options(arguments);
+        options = parsed ? *parsed : parse_options(arguments);
         if (!options.text) check_launch(environment, world.size());
         if (options.text) print_result(world, *options.text);
     });
@@ -81,16 +87,16 @@ int end_with(const MpiSession& mpi, const Communicator* world, ExitCode code,
 }
 
 int run_session(const MpiSession& mpi, const std::vector<std::string>& arguments,
-                const AtomicFile& files, const StopToken& stop) {
+                const std::optional<Options>& parsed, const AtomicFile& files,
+                const StopToken& stop) {
     std::optional<Communicator> world;
     try {
         world.emplace(Communicator::world(mpi));
-        return run_ranks(*world, arguments, files, stop);
+        return run_ranks(*world, arguments, parsed, files, stop);
     } catch (const Error& error) {
         return end_with(mpi, world ? &*world : nullptr, error.exit_code(), error.what());
     } catch (const std::exception& error) {
-        return end_with(mpi, world ? &*world : nullptr, ExitCode::failure,
-                        fmt::format("unexpected failure: {}", error.what()));
+        return end_with(mpi, world ? &*world : nullptr, ExitCode::failure, unexpected(error));
     }
 }
 
@@ -107,17 +113,20 @@ int run_program(int argc, char** argv, const AtomicFile& files) {
     const std::vector<std::string> arguments(argv + 1, argv + argc);
     try {
         // A text is for one reader, perhaps where MPI does not start, as on some login nodes.
-        if (!is_launched(launch_environment())) {
-            if (const auto text = parse_options(arguments).text) {
-                print_text(*text);
-                return to_int(ExitCode::done);
-            }
+        std::optional<Options> parsed;
+        if (!is_launched(launch_environment())) parsed = parse_options(arguments);
+        if (parsed && parsed->text) {
+            print_text(*parsed->text);
+            return to_int(ExitCode::done);
         }
         const MpiSession mpi(argc, argv);
-        return run_session(mpi, arguments, files, stop);
+        return run_session(mpi, arguments, parsed, files, stop);
     } catch (const Error& error) {  // before or without MPI
         print_error(error.what());
         return to_int(error.exit_code());
+    } catch (const std::exception& error) {
+        print_error(unexpected(error));
+        return to_int(ExitCode::failure);
     }
 }
 
