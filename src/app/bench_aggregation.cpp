@@ -17,7 +17,6 @@
 #include "fedit/experiment/session.h"
 #include "fedit/federation/aggregate.h"
 #include "fedit/io/json.h"
-#include "fedit/io/sha256.h"
 #include "fedit/model/adapter.h"
 
 namespace fedit {
@@ -32,7 +31,7 @@ constexpr double seconds_of_a_round = 60;
 struct Parts {
     double add = 0;   ///< screen and add one client's update
     double sum = 0;   ///< over the ranks
-    double step = 0;  ///< mean, server step, and the hash that all ranks compare
+    double step = 0;  ///< mean, server step, and the checksum that all ranks compare
     double total() const { return add + sum + step; }
 };
 
@@ -75,7 +74,7 @@ Parts aggregate_once(const Communicator& comm, Backend& backend, const DeviceSum
     sum.set_records(comm.size());
     parts.sum = lap.take();
     sum.apply_mean(global, comm.size());
-    const bool equal = comm.equal(short_hash(sha256(std::as_bytes(std::span(global)))));
+    const bool equal = comm.equal(checksum(global));
     parts.step = lap.take();
     if (!equal)
         throw RunError({.what = "the ranks hold different adapters after the server step",

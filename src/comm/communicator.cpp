@@ -14,6 +14,9 @@ namespace {
 
 constexpr int gather_tag = 3;  // the watchdog has 1 and 2
 
+/// Of a chunk that is summed each rank adds up one part, which should stay in its cache.
+constexpr std::size_t summed_part_bytes = std::size_t{1} << 20;
+
 int rank_of(MPI_Comm comm) {
     int rank = 0;
     check_mpi(MPI_Comm_rank(comm, &rank), "MPI_Comm_rank");
@@ -142,11 +145,14 @@ void Communicator::broadcast(std::string& text, int root) const {
 
 void Communicator::sum(std::span<std::uint64_t> words) const {
     impl_->enter();
-    for_each_chunk(words, [&](std::span<std::uint64_t> chunk) {
+    const std::size_t most =
+        std::min(chunk_bytes, summed_part_bytes * static_cast<std::size_t>(impl_->size));
+    const auto add_up = [&](std::span<std::uint64_t> chunk) {
         check_mpi(MPI_Allreduce(MPI_IN_PLACE, chunk.data(), static_cast<int>(chunk.size()),
                                 MPI_UINT64_T, MPI_SUM, impl_->comm),
                   "MPI_Allreduce");
-    });
+    };
+    for_each_chunk(words, add_up, most);
 }
 
 std::int64_t Communicator::sum(std::int64_t value) const {

@@ -9,7 +9,6 @@
 
 #include "experiment/aggregation_log.h"
 #include "fedit/core/error.h"
-#include "fedit/io/sha256.h"
 
 namespace fedit {
 
@@ -34,15 +33,6 @@ std::vector<int> clients_of(const RoundPlan& plan, std::span<const std::size_t> 
     std::vector<int> clients;
     for (const std::size_t i : cohort) clients.push_back(plan.clients[i].client);
     return clients;
-}
-
-double norm_of_difference(std::span<const float> a, std::span<const float> b) {
-    double sum = 0;
-    for (std::size_t i = 0; i < a.size(); ++i) {
-        const double difference = static_cast<double>(a[i]) - static_cast<double>(b[i]);
-        sum += difference * difference;
-    }
-    return std::sqrt(sum);
 }
 
 }  // namespace
@@ -238,7 +228,7 @@ void RoundRunner::contribute(const PlannedClient& who, const std::vector<float>&
     row.loss_last = stats.loss_last;
     row.loss_mean =
         stats.steps > 0 ? stats.loss_sum / static_cast<double>(stats.steps) : not_computed;
-    row.update_norm = norm_of_difference(outcome.state.x, start);
+    row.update_norm = update_norm(outcome.state.x, start);
     row.seconds = stats.seconds;
     if (local_clients_ == nullptr) {
         local.sum.add(outcome.state.x, start, who.weight, who.records);
@@ -326,7 +316,7 @@ RoundResult RoundRunner::aggregate(const RoundPlan& plan, std::vector<float>& x,
     local.sum.set_records(comm.sum(local.sum.records()));
 
     const double update_norm = local.sum.apply_mean(x, plan.records);
-    if (!comm.equal(short_hash(sha256(std::as_bytes(std::span(x)))))) {
+    if (!comm.equal(checksum(x))) {
         throw RunError(
             {.what = "the ranks hold different adapters after the server step",
              .where = fmt::format("round {}", plan.round + 1),

@@ -63,11 +63,4 @@ std::string to_hex(const Digest& digest) {
     return text;
 }
 
-std::uint64_t short_hash(const Digest& digest) {
-    std::uint64_t value = 0;
-    for (std::size_t i = 0; i < 8; ++i)
-        value = value << 8 | std::to_integer<std::uint64_t>(digest[i]);
-    return value;
-}
-
 }  // namespace fedit

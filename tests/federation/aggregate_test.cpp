@@ -5,12 +5,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <numeric>
 
 #include "fedit/core/error.h"
 #include "tests/federation/random_updates.h"
+#include "tests/support/guarded_backend.h"
 
 namespace fedit {
 namespace {
@@ -119,14 +121,14 @@ TEST(OrderFreeSum, OneClientReturnsItsOwnVectorToTheBit) {
     EXPECT_EQ(global, client);
 }
 
-TEST(OrderFreeSum, HasTheSameBitsWhereItGoesToTheBackEndInParts) {
+void expect_exact_sums_of_more_than_a_part(Backend& backend) {
     constexpr std::size_t size = (std::size_t{1} << 20) + 3;  // one part and a bit
     std::vector<float> global(size), client(size);
     for (std::size_t i = 0; i < size; ++i) {
         global[i] = static_cast<float>(i % 1000) * 0x1p-3F;
         client[i] = global[i] + static_cast<float>(i % 77) - 38;
     }
-    OrderFreeSum sum(test::any_backend(), size);
+    OrderFreeSum sum(backend, size);
     sum.add(client, global, 0.5, 1);
 
     const std::vector<std::uint64_t> words = sum.host_words();
@@ -143,6 +145,15 @@ TEST(OrderFreeSum, HasTheSameBitsWhereItGoesToTheBackEndInParts) {
     const double norm = sum.apply_mean(by_parts, 1);
     EXPECT_EQ(norm, apply_update(at_once, mean));
     EXPECT_TRUE(by_parts == at_once);
+}
+
+TEST(OrderFreeSum, IsExactInMemoryOfTheHost) {
+    expect_exact_sums_of_more_than_a_part(test::any_backend());
+}
+
+TEST(OrderFreeSum, IsExactInPartsThatGoToADevice) {
+    test::GuardedBackend guarded;
+    expect_exact_sums_of_more_than_a_part(guarded);
 }
 
 TEST(Mean, IsScaledByPlannedOverSurvivingRecords) {
@@ -179,6 +190,41 @@ TEST(ApplyMean, RefusesAnotherLengthAndAnEmptyRound) {
 TEST(ApplyUpdate, RefusesAnotherLength) {
     std::vector<float> x = {1, 2};
     EXPECT_THROW(apply_update(x, std::vector<double>{1}), ShapeError);
+}
+
+TEST(UpdateNorm, IsTheRootOfTheSquaresForEveryLength) {
+    for (const std::size_t size : {0U, 1U, 7U, 8U, 9U, 100U}) {
+        std::vector<float> client(size), global(size);
+        double squares = 0;
+        for (std::size_t i = 0; i < size; ++i) {
+            global[i] = static_cast<float>(i) / 4;
+            client[i] = global[i] + static_cast<float>(i % 5) - 2;
+            squares += std::pow(static_cast<double>(i % 5) - 2, 2);
+        }
+        EXPECT_EQ(update_norm(client, global), std::sqrt(squares)) << size;
+    }
+    EXPECT_THROW(update_norm(std::vector<float>{1}, std::vector<float>{}), ShapeError);
+}
+
+TEST(Checksum, IsTheSumOfBitsTimesOddNumbers) {
+    EXPECT_EQ(checksum({}), 0U);
+    EXPECT_EQ(checksum(std::vector<float>{1}), 0x3f800000U);
+    EXPECT_EQ(checksum(std::vector<float>{0, 2}), std::uint64_t{0x40000000} * 0x9e3779b3U);
+}
+
+TEST(Checksum, ShowsADifferenceInAnyPlaceAndAnyBit) {
+    std::vector<float> x = test::random_update(3, 100);
+    const std::uint64_t before = checksum(x);
+    for (float& value : x) {
+        const float kept = value;
+        for (int bit = 0; bit < 32; ++bit) {
+            value = std::bit_cast<float>(std::bit_cast<std::uint32_t>(kept) ^ (1U << bit));
+            EXPECT_NE(checksum(x), before) << "bit " << bit;
+        }
+        value = kept;
+    }
+    std::ranges::reverse(x);
+    EXPECT_NE(checksum(x), before);
 }
 
 }  // namespace

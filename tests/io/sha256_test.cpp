@@ -25,9 +25,5 @@ TEST(Sha256, DoesNotDependOnHowTheTextIsCut) {
     EXPECT_EQ(to_hex(sha256(std::as_bytes(std::span(text)))), hash("abc"));
 }
 
-TEST(ShortHash, IsTheFirstSixteenHexDigits) {
-    EXPECT_EQ(short_hash(Sha256().add("abc").finish()), 0xba7816bf8f01cfeaU);
-}
-
 }  // namespace
 }  // namespace fedit

@@ -21,6 +21,9 @@ inline constexpr double weight_bound = 4;
 /// names the first bad place and its value.
 std::optional<std::string> screen(std::span<const float> client, std::span<const float> global);
 
+/// ||x_k - x|| in double. Throws ShapeError if the lengths differ.
+double update_norm(std::span<const float> client, std::span<const float> global);
+
 /// q = llrint((x_k - x) w_k 2^52) modulo 2^64, summed as 64-bit integers: no order, of clients,
 /// threads or ranks, can change a bit. Difference and product are rounded once each, in double. The
 /// words lie in a back end's memory, and the back end adds to them.
@@ -52,11 +55,14 @@ public:
 private:
     template <class Visit>
     void for_each_mean(std::int64_t planned_records, Visit visit) const;
-    void download(std::span<std::uint64_t> to, std::size_t first) const;
+    template <class Visit>
+    void for_each_host_part(Visit visit) const;
 
     Backend& backend_;
+    bool host_memory_;
     std::size_t size_;
-    DeviceBuffer words_, client_, global_;  // the last two hold a part of a vector at a time
+    DeviceBuffer words_;
+    DeviceBuffer client_, global_;  // on a device: a part of a vector at a time
     std::int64_t records_ = 0;
     double weight_ = 0;
 };
@@ -64,5 +70,10 @@ private:
 /// FedAvg's server step (arXiv 1602.05629): x <- fp32(x + delta), in double. Returns ||delta||.
 /// Throws ShapeError if the lengths differ.
 double apply_update(std::span<float> x, std::span<const double> delta);
+
+/// By which ranks compare their copies of a vector: the sum of the values' bits, each times an odd
+/// 32-bit number of its place, modulo 2^64. A difference in one value always shows; accidental
+/// ones in several hide each other with a chance of some 2^-32.
+std::uint64_t checksum(std::span<const float> x);
 
 }  // namespace fedit

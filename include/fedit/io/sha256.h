@@ -32,7 +32,5 @@ private:
 
 Digest sha256(std::span<const std::byte> bytes);
 std::string to_hex(const Digest& digest);
-/// The first 8 bytes, for comparisons between ranks.
-std::uint64_t short_hash(const Digest& digest);
 
 }  // namespace fedit
