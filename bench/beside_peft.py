@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
-"""Times `fedit bench` and Transformers + PEFT in turn: one model, one batch of records, the same cores.
+"""Times `fedit bench` and Transformers + PEFT in turn: one model, one batch of records,
+the same cores.
 
-    beside_peft.py --fedit FEDIT --peer-script peft_lora.py --config bench-110m.json --records FILE.jsonl
-                   [--device cuda] [--ways plain bucket compile] [--steps 2] [--output FOLDER]
+    beside_peft.py --fedit FEDIT --peer-script peft_lora.py --config bench-110m.json
+                   --records FILE.jsonl [--device cuda] [--ways plain bucket compile] [--steps 2]
+                   [--output FOLDER]
 
 Run it with the Python that has torch, transformers and peft, on a machine that does nothing else.
-The peer makes the random model first, and both sides load it; after each way of the peer fedit runs,
-so that both meet the machine in the same mood. Prints a table in Markdown; the JSON lines of every
-run are in FOLDER/runs.jsonl. A ratio is tokens/s of fedit over tokens/s of the peer before it.
+The peer makes the random model first, and both sides load it; after each way of the peer fedit
+runs, so that both meet the machine in the same mood. Prints a table in Markdown; the JSON lines of
+every run are in FOLDER/runs.jsonl. A ratio is tokens/s of fedit over tokens/s of the peer before
+it.
 """
 
 import argparse
@@ -27,7 +30,7 @@ PEER_NAMES = {
 
 
 def run(name, command, lines):
-    """Runs a command to its end; returns its JSON answer with its peak memory, and appends it to a file."""
+    """Runs a command; returns its JSON answer with its peak memory, and appends it to a file."""
     print(f"{name}: {' '.join(map(str, command))}", file=sys.stderr, flush=True)
     process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True)
     text = process.stdout.read()
@@ -46,13 +49,15 @@ def run(name, command, lines):
 def table(pairs):
     """Rows for pairs of answers: the peer's, and that of the fedit that ran after it."""
     rows = [
-        "| | tokens/s | step [s] | peak memory [MB] | fedit after it: tokens/s | step [s] | ratio |",
+        "| | tokens/s | step [s] | peak memory [MB] |"
+        " fedit after it: tokens/s | step [s] | ratio |",
         "|---|---|---|---|---|---|---|",
     ]
     for peer, fedit in pairs:
         rows.append(
             f"| {peer['name']} | {peer['tokens_per_second']:.1f} | {peer['step_seconds']:.2f} |"
-            f" {peer['peak_rss_bytes'] / 1e6:.0f} | {fedit['tokens_per_second']:.1f} | {fedit['step_seconds']:.2f} |"
+            f" {peer['peak_rss_bytes'] / 1e6:.0f} |"
+            f" {fedit['tokens_per_second']:.1f} | {fedit['step_seconds']:.2f} |"
             f" {fedit['tokens_per_second'] / peer['tokens_per_second']:.2f} |"
         )
     fedits = sorted((fedit for _, fedit in pairs), key=lambda fedit: fedit["share_of_product_rate"])
@@ -69,18 +74,23 @@ def table(pairs):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fedit", required=True)
     parser.add_argument("--peer-script", required=True)
     parser.add_argument("--config", required=True, help="config.json of the random model")
-    parser.add_argument("--records", required=True, help="JSON lines with input_ids and first_label")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where both sides compute")
+    parser.add_argument("--records", required=True,
+                        help="JSON lines with input_ids and first_label")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu",
+                        help="where both sides compute")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--ways", nargs="+", choices=PEER_WAYS, default=list(PEER_WAYS))
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--micro-batch-size", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=2, help="steps to time after one to warm up; the median counts")
-    parser.add_argument("--output", type=pathlib.Path, help="folder for the model and runs.jsonl (a temporary one)")
+    parser.add_argument("--steps", type=int, default=2,
+                        help="steps to time after one to warm up; the median counts")
+    parser.add_argument("--output", type=pathlib.Path,
+                        help="folder for the model and runs.jsonl (a temporary one)")
     args = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as temporary:
@@ -88,15 +98,18 @@ def main():
         folder.mkdir(parents=True, exist_ok=True)
         model = folder / "model"
         batch = ["--records", args.records, "--precision", args.precision, "--steps", args.steps]
-        batch += ["--batch", args.batch_size, "--micro-batch", args.micro_batch_size, "--device", args.device]
+        batch += ["--batch", args.batch_size, "--micro-batch", args.micro_batch_size]
+        batch += ["--device", args.device]
         with open(folder / "runs.jsonl", "w") as lines:
             pairs = []
-            fedit = [args.fedit, "bench", "--model", model, "--data", args.records, "--dtype", args.precision]
+            fedit = [args.fedit, "bench", "--model", model, "--data", args.records]
+            fedit += ["--dtype", args.precision]
             fedit += ["--batch-size", args.batch_size, "--micro-batch-size", args.micro_batch_size]
-            fedit += ["--device", args.device, "--steps", args.steps, "--lora-target-modules", "all-linear"]
-            fedit += ["--output-format", "json"]
+            fedit += ["--device", args.device, "--steps", args.steps]
+            fedit += ["--lora-target-modules", "all-linear", "--output-format", "json"]
             for way in args.ways:
-                source = ["--model", model] if model.exists() else ["--config", args.config, "--save-model", model]
+                source = (["--model", model] if model.exists()
+                          else ["--config", args.config, "--save-model", model])
                 peer = [sys.executable, args.peer_script, *source, *batch, *PEER_WAYS[way]]
                 pairs.append((run(PEER_NAMES[way], peer, lines), run("fedit", fedit, lines)))
         print(table(pairs))

@@ -4,16 +4,16 @@
     export_check.py --fedit PROGRAM --shared FOLDER [--only NAME]
 
 For each folder in SHARED/fixtures/lora: trains a round from its adapter, exports the run as a PEFT
-folder and merges it into the base (fp32 in shards, and bf16). The losses of all labelled tokens must
-agree, in nats:
+folder and merges it into the base (fp32 in shards, and bf16). The losses of all labelled tokens
+must agree, in nats:
     peft      base + exported adapter in PEFT              against  fedit evaluate --adapter
     merged    the merged folder in Transformers            against  fedit evaluate of that folder
     same      the merged folder here                       against  base + adapter here
     bf16      the folder merged in bf16 in Transformers    against  fedit evaluate of that folder
-Then changes configs to what the fixtures do not have (windows of some layers, rotary types beyond the
-positions of training) and compares the plain models, a record at a time, with every token labelled.
-Prints the largest differences of each as a Markdown table and ends with 1 if one is above 2e-5.
-Needs torch, transformers, peft, safetensors.
+Then changes configs to what the fixtures do not have (windows of some layers, rotary types beyond
+the positions of training) and compares the plain models, a record at a time, with every token
+labelled. Prints the largest differences of each as a Markdown table and ends with 1 if one is above
+2e-5. Needs torch, transformers, peft, safetensors.
 """
 
 import argparse
@@ -48,7 +48,8 @@ def torch_losses(model, records):
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([record["input_ids"]])).logits[0, :-1].double()
         labels = torch.tensor(record["labels"][1:], dtype=torch.long)
-        each = torch.nn.functional.cross_entropy(logits, labels, ignore_index=-100, reduction="none")
+        each = torch.nn.functional.cross_entropy(logits, labels, ignore_index=-100,
+                                                 reduction="none")
         losses.append(each[labels >= 0].tolist())
     return losses
 
@@ -64,13 +65,15 @@ class Case:
     def __init__(self, fedit, shared, name, folder):
         self.fedit, self.folder = fedit, folder
         source = shared / "fixtures/lora" / name
-        self.model = shared / "fixtures/models" / json.loads((source / "expected.json").read_text())["model"]
+        expected = json.loads((source / "expected.json").read_text())
+        self.model = shared / "fixtures/models" / expected["model"]
         self.records = read_batch(source / "expected.safetensors", "batch0.")
         self.data = folder / "records.jsonl"
         self.data.write_text("".join(json.dumps(record) + "\n" for record in self.records))
-        self.run("train", "--model", self.model, "--data", self.data, "--init-adapter", source / "adapter",
-                 "--num-clients", 2, "--rounds", 1, "--learning-rate", 0.01, "--lora-dropout", 0,
-                 "--dtype", "fp32", "--threads", 1, "--progress", "none", "--output", folder / "run")
+        self.run("train", "--model", self.model, "--data", self.data,
+                 "--init-adapter", source / "adapter", "--num-clients", 2, "--rounds", 1,
+                 "--learning-rate", 0.01, "--lora-dropout", 0, "--dtype", "fp32", "--threads", 1,
+                 "--progress", "none", "--output", folder / "run")
 
     def run(self, *words):
         subprocess.run([str(self.fedit), *map(str, words)], check=True, stdout=subprocess.DEVNULL,
@@ -82,8 +85,8 @@ class Case:
 
     def our_losses(self, model, *words):
         path = self.folder / "losses.jsonl"
-        self.run("evaluate", "--model", model, "--data", self.data, "--dtype", "fp32", "--threads", 1,
-                 "--token-losses", path, *words)
+        self.run("evaluate", "--model", model, "--data", self.data, "--dtype", "fp32",
+                 "--threads", 1, "--token-losses", path, *words)
         return [json.loads(line)["losses"] for line in path.read_text().splitlines()]
 
     def their_losses(self, model, adapter=None):
@@ -114,9 +117,10 @@ def rope(kind, **fields):
 VARIANTS = [
     ("llama-gqa", {"max_position_embeddings": 32, **rope("dynamic", factor=2.0)}),
     ("llama-gqa", rope("yarn", factor=8.0, original_max_position_embeddings=32)),
-    ("qwen2", rope("yarn", factor=4.0, original_max_position_embeddings=64, truncate=False, beta_fast=8.0,
-                   attention_factor=1.3)),
-    ("qwen2", {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1, "layer_types": None}),
+    ("qwen2", rope("yarn", factor=4.0, original_max_position_embeddings=64, truncate=False,
+                   beta_fast=8.0, attention_factor=1.3)),
+    ("qwen2", {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1,
+               "layer_types": None}),
     ("qwen3", {"use_sliding_window": True, "sliding_window": 17,
                "layer_types": ["sliding_attention", "full_attention"]}),
     ("mistral-window", {"sliding_window": None}),
@@ -135,8 +139,9 @@ def check_variant(fedit, shared, name, change, folder):
     for record in records:
         record["labels"] = record["input_ids"]
     (folder / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    subprocess.run([str(fedit), "evaluate", "--model", model, "--data", folder / "records.jsonl", "--dtype", "fp32",
-                    "--threads", "1", "--token-losses", folder / "losses"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([str(fedit), "evaluate", "--model", model, "--data", folder / "records.jsonl",
+                    "--dtype", "fp32", "--threads", "1", "--token-losses", folder / "losses"],
+                   check=True, stdout=subprocess.DEVNULL)
     ours = [json.loads(line)["losses"] for line in (folder / "losses").read_text().splitlines()]
     theirs = []
     for record in records:  # a fresh model each: dynamic frequencies remember the longest sequence
@@ -147,7 +152,8 @@ def check_variant(fedit, shared, name, change, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fedit", type=pathlib.Path, required=True)
     parser.add_argument("--shared", type=pathlib.Path, required=True)
     parser.add_argument("--only", help="one case")
@@ -163,12 +169,14 @@ def main():
     for name in names if args.only is None else [args.only]:
         with tempfile.TemporaryDirectory() as folder:
             result = Case(args.fedit.resolve(), args.shared, name, pathlib.Path(folder)).check()
-        print(f"| {name} | " + " | ".join(f"{value:.1e}" for value in result.values()) + " |", flush=True)
+        print(f"| {name} | " + " | ".join(f"{value:.1e}" for value in result.values()) + " |",
+              flush=True)
         worst = max(worst, *result.values())
     print("\n| model | changed | difference |\n|---|---|---|")
     for name, change in VARIANTS if args.only is None else []:
         with tempfile.TemporaryDirectory() as folder:
-            difference = check_variant(args.fedit.resolve(), args.shared, name, change, pathlib.Path(folder))
+            difference = check_variant(args.fedit.resolve(), args.shared, name, change,
+                                       pathlib.Path(folder))
         print(f"| {name} | `{json.dumps(change)}` | {difference:.1e} |", flush=True)
         worst = max(worst, difference)
     print(f"\nlargest difference {worst:.1e} nats, allowed {TOLERANCE:.0e}")

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Shows that each category of the shipped instructions is a skill of its own: eight clients hold one
-category each; every client trains alone, and all train together; each result is asked all categories.
+"""Shows that each category of the shipped instructions is a skill of its own: eight clients hold
+one category each; every client trains alone, and all train together; each result is asked all
+categories.
 
-    bench/one_category.py --fedit build/release/src/app/fedit --output FOLDER [--ranks 2] [--rounds 10]
+    bench/one_category.py --fedit build/release/src/app/fedit --output FOLDER
+                          [--ranks 2] [--rounds 10]
 
 Prints a table of held-out losses by category: of the base, of each client alone, of the federation,
 and the same for the share of right tokens. Stopped, the same command goes on.
@@ -14,7 +16,8 @@ import pathlib
 import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-MEASURES = {"loss": "Loss [nats]", "token_accuracy": "Share of labelled tokens that are the most likely"}
+MEASURES = {"loss": "Loss [nats]",
+            "token_accuracy": "Share of labelled tokens that are the most likely"}
 
 
 def make_clients(folder):

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Loads an adapter folder in PEFT and prints its loss on held-out records, to compare with `fedit evaluate`.
+"""Loads an adapter folder in PEFT and prints its loss on held-out records,
+to compare with `fedit evaluate`.
 
     peft_check.py --model FOLDER --adapter FOLDER --records FILE.json --prompt-template FILE.json
 
-Needs torch, transformers, peft. A token is prompt when it begins before the prompt's end; a record is
-cut to 512 tokens; the loss is the sum of cross-entropies over the number of labelled targets.
+Needs torch, transformers, peft. A token is prompt when it begins before the prompt's end; a record
+is cut to 512 tokens; the loss is the sum of cross-entropies over the number of labelled targets.
 """
 
 import argparse
@@ -17,7 +18,8 @@ import transformers
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
     parser.add_argument("--adapter", required=True)
     parser.add_argument("--records", required=True)
@@ -25,7 +27,8 @@ def main():
     parser.add_argument("--cutoff-len", type=int, default=512)
     args = parser.parse_args()
 
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(pathlib.Path(args.model) / "tokenizer.json"))
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(pathlib.Path(args.model) / "tokenizer.json"))
     settings = json.loads((pathlib.Path(args.model) / "tokenizer_config.json").read_text())
     eos = settings["eos_token"]
     eos = tokenizer.convert_tokens_to_ids(eos if isinstance(eos, str) else eos["content"])
@@ -38,9 +41,11 @@ def main():
         context = record.get("context") or record.get("input") or ""
         form = template["prompt_input"] if context else template["prompt_no_input"]
         prompt = form.format(instruction=record["instruction"], input=context)
-        encoded = tokenizer(prompt + (record.get("response") or record.get("output")), return_offsets_mapping=True)
+        encoded = tokenizer(prompt + (record.get("response") or record.get("output")),
+                            return_offsets_mapping=True)
         ids = encoded["input_ids"]
-        first = next((i for i, (begin, end) in enumerate(encoded["offset_mapping"]) if end > begin >= len(prompt)), len(ids))
+        first = next((i for i, (begin, end) in enumerate(encoded["offset_mapping"])
+                      if end > begin >= len(prompt)), len(ids))
         ids = (ids + [eos])[:args.cutoff_len]
         labels = [-100] * min(first, len(ids)) + ids[first:]
         count = sum(label >= 0 for label in labels[1:])
@@ -48,10 +53,12 @@ def main():
             continue
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([ids])).logits[0, :-1].double()
-        loss += torch.nn.functional.cross_entropy(logits, torch.tensor(labels[1:]), ignore_index=-100, reduction="sum").item()
+        loss += torch.nn.functional.cross_entropy(logits, torch.tensor(labels[1:]),
+                                                  ignore_index=-100, reduction="sum").item()
         targets += count
-    print(json.dumps({"loss": loss / targets, "labelled_tokens": targets, "torch": torch.__version__,
-                      "transformers": transformers.__version__, "peft": peft.__version__}))
+    print(json.dumps({"loss": loss / targets, "labelled_tokens": targets,
+                      "torch": torch.__version__, "transformers": transformers.__version__,
+                      "peft": peft.__version__}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 #!/bin/bash
-# The real run: story-656k on Dolly's ten clients, half of them sampled, five rounds, two ranks; then
-# the adapter evaluated here and in PEFT.
+# The real run: story-656k on Dolly's ten clients, half of them sampled, five rounds, two ranks;
+# then the adapter evaluated here and in PEFT.
 #   bench/real_run.sh FEDIT SHARED OUTPUT [PYTHON]
 # PYTHON must have torch, transformers, peft and safetensors. Writes OUTPUT/real_run.txt.
 set -euo pipefail
@@ -11,9 +11,9 @@ data=$shared/data/dolly-15k/clients-10
 mkdir -p "$output"
 {
   mpirun --bind-to none -n 2 "$fedit" train --model "$model" --data "$data" \
-    --prompt-template "$template" --num-clients 10 --client-fraction 0.5 --rounds 5 --local-epochs 1 \
-    --batch-size 32 --micro-batch-size 8 --learning-rate 1e-3 --lora-target-modules all-linear \
-    --lora-r 8 --threads 1 --output "$output/run" --progress plain
+    --prompt-template "$template" --num-clients 10 --client-fraction 0.5 --rounds 5 \
+    --local-epochs 1 --batch-size 32 --micro-batch-size 8 --learning-rate 1e-3 \
+    --lora-target-modules all-linear --lora-r 8 --threads 1 --output "$output/run" --progress plain
   "$fedit" evaluate --model "$model" --adapter "$output/run/adapter" --data "$data" \
     --prompt-template "$template" --output-format json
   "$python" "$here/peft_check.py" --model "$model" --adapter "$output/run/adapter" \

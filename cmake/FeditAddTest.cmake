@@ -1,6 +1,6 @@
 # fedit_add_test(FOLDER/NAME [NP 1 2 4] [LABELS ...] [TIMEOUT seconds] [LIBS ...] [ARGS ...])
-# builds tests/FOLDER/NAME_test.cpp and registers it with CTest, once, or once for each number of MPI
-# ranks in NP. Every test runs in a folder of its own and has a time limit.
+# builds tests/FOLDER/NAME_test.cpp and registers it with CTest, once, or once for each number of
+# MPI ranks in NP. Every test runs in a folder of its own and has a time limit.
 function(fedit_add_test path)
   cmake_parse_arguments(ARG "" "TIMEOUT" "NP;LABELS;LIBS;ARGS" ${ARGN})
   get_filename_component(folder "${path}" DIRECTORY)
@@ -40,6 +40,15 @@ endfunction()
 
 # What every CTest entry of ours needs, also those that run a script.
 function(fedit_test_properties name timeout processors labels)
-  set_tests_properties("${name}" PROPERTIES TIMEOUT ${timeout} PROCESSORS ${processors} LABELS "${labels}"
-    ENVIRONMENT "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMPI_MCA_rmaps_base_oversubscribe=1;OMPI_MCA_btl_vader_single_copy_mechanism=none;OMP_NUM_THREADS=1")
+  set(environment OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+    OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_btl_vader_single_copy_mechanism=none
+    OMP_NUM_THREADS=1)
+  if(FEDIT_SANITIZE)
+    # Sanitized code is some ten times slower. MPI keeps memory, in plugins that are gone when leaks
+    # are looked for, so that no list of theirs can name them.
+    math(EXPR timeout "10 * ${timeout}")
+    list(APPEND environment ASAN_OPTIONS=detect_leaks=0)
+  endif()
+  set_tests_properties("${name}" PROPERTIES TIMEOUT ${timeout} PROCESSORS ${processors}
+    LABELS "${labels}" ENVIRONMENT "${environment}")
 endfunction()

@@ -12,7 +12,8 @@ if(CLANG_FORMAT_EXECUTABLE)
   add_custom_target(format COMMAND ${CLANG_FORMAT_EXECUTABLE} -i ${FEDIT_ALL_SOURCES} VERBATIM)
   add_custom_target(lint
     COMMAND ${CLANG_FORMAT_EXECUTABLE} --dry-run --Werror ${FEDIT_ALL_SOURCES}
-    COMMAND "${CMAKE_CURRENT_SOURCE_DIR}/tests/architecture/check_includes.py" "${CMAKE_CURRENT_SOURCE_DIR}"
+    COMMAND "${CMAKE_CURRENT_SOURCE_DIR}/tests/architecture/check_includes.py"
+            "${CMAKE_CURRENT_SOURCE_DIR}"
     COMMAND ${CLANG_TIDY_EXECUTABLE} -quiet -p "${CMAKE_CURRENT_BINARY_DIR}" "/src/"
     VERBATIM)
 endif()

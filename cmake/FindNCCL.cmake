@@ -1,5 +1,5 @@
-# FindNCCL: NVIDIA's collectives as NCCL::nccl. Neither Debian nor the toolkit ships a CMake package of
-# it; it lies beside the toolkit or in a folder of its own (NCCL_ROOT).
+# FindNCCL: NVIDIA's collectives as NCCL::nccl. Neither Debian nor the toolkit ships a CMake package
+# of it; it lies beside the toolkit or in a folder of its own (NCCL_ROOT).
 find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
 find_library(NCCL_LIBRARY nccl HINTS ${CUDAToolkit_LIBRARY_DIR} "${CUDAToolkit_LIBRARY_ROOT}/lib")
 if(NCCL_INCLUDE_DIR)

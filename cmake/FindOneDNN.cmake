@@ -1,9 +1,10 @@
-# FindOneDNN: oneDNN's CPU library as DNNL::dnnl. Debian's own package configuration asks for OpenCL,
-# which CPU products do not need.
+# FindOneDNN: oneDNN's CPU library as DNNL::dnnl. Debian's own package configuration asks for
+# OpenCL, which CPU products do not need.
 find_path(OneDNN_INCLUDE_DIR dnnl.hpp)
 find_library(OneDNN_LIBRARY dnnl)
 if(OneDNN_INCLUDE_DIR)
-  file(STRINGS "${OneDNN_INCLUDE_DIR}/oneapi/dnnl/dnnl_version.h" _versions REGEX "DNNL_VERSION_(MAJOR|MINOR|PATCH) ")
+  file(STRINGS "${OneDNN_INCLUDE_DIR}/oneapi/dnnl/dnnl_version.h" _versions
+    REGEX "DNNL_VERSION_(MAJOR|MINOR|PATCH) ")
   string(REGEX REPLACE "[^0-9;]" "" _numbers "${_versions}")
   string(REPLACE ";" "." OneDNN_VERSION "${_numbers}")
 endif()

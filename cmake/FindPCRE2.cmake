@@ -1,4 +1,4 @@
-# FindPCRE2: PCRE2's library for 8-bit strings as PCRE2::pcre2-8. Debian ships no CMake package of it.
+# FindPCRE2: PCRE2's library for 8-bit strings as PCRE2::pcre2-8. Debian has no CMake package of it.
 find_path(PCRE2_INCLUDE_DIR pcre2.h)
 find_library(PCRE2_LIBRARY pcre2-8)
 if(PCRE2_INCLUDE_DIR)

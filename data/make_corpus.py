@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes plain text about the world of world.py, one {"text", "category"} a line: what the tiny model reads first.
+"""Writes plain text about the world of world.py, one {"text", "category"} a line: what the tiny
+model reads first.
 
     make_corpus.py --output FILE.jsonl [--documents 20000]
 
@@ -81,7 +82,8 @@ def _document(kind, stream):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--documents", type=int, default=20000)
     arguments = parser.parse_args()

@@ -12,7 +12,8 @@ build_packages=(
   libdnnl-dev libhwy-dev libfmt-dev nlohmann-json3-dev libssl-dev libpcre2-dev libicu-dev
 )
 test_packages=(
-  "${build_packages[@]}" libgtest-dev hdf5-tools slurm-wlm munge clang-format util-linux xz-utils python3
+  "${build_packages[@]}" libgtest-dev hdf5-tools slurm-wlm munge clang-format util-linux xz-utils
+  python3
 )
 
 fail() {

@@ -5,8 +5,9 @@
 # Ctrl-C, or `kill PID` of this script, asks the run to save itself and end with code 75; the same
 # command goes on from there, on any number of ranks. So does it after a crash. Ends with fedit's
 # code: 0 done, 1 failure, 2 bad input, 75 stopped on request.
-# FEDIT names the program (default: this tree's build for CUDA, or else the release build). With GPUs,
-# start a rank a card (-n); ranks take the cards in turn, CUDA_VISIBLE_DEVICES=1,3 names those to use.
+# FEDIT names the program (default: this tree's build for CUDA, or else the release build). With
+# GPUs, start a rank a card (-n); ranks take the cards in turn, CUDA_VISIBLE_DEVICES=1,3 names those
+# to use.
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 fedit=${FEDIT:-$root/build/release/src/app/fedit}
@@ -20,7 +21,7 @@ if [ "${1:-}" = -n ]; then
   shift 2 || shift
 fi
 if ! [[ $ranks =~ ^[1-9][0-9]*$ ]] || [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then
-  sed -n '2,9s/^# \?//p' "${BASH_SOURCE[0]}"
+  sed -n '2,10s/^# \?//p' "${BASH_SOURCE[0]}"
   exit 2
 fi
 if ! command -v "$fedit" > /dev/null; then

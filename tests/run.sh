@@ -28,8 +28,9 @@ results=$PWD/build/$preset/test_results.xml
 rm -f "$results"
 code=0
 # One more than there are cores: runs that are killed or stopped mostly wait.
-ctest --test-dir "build/$preset" --parallel "$(($(nproc) + 1))" --output-on-failure --no-tests=error \
-  --output-junit "$results" --test-output-size-passed 1000000 "${labels[@]}" < /dev/null || code=$?
+ctest --test-dir "build/$preset" --parallel "$(($(nproc) + 1))" --output-on-failure \
+  --no-tests=error --output-junit "$results" --test-output-size-passed 1000000 "${labels[@]}" \
+  < /dev/null || code=$?
 
 build/venv/bin/python - "$results" << 'END' || code=1
 import re

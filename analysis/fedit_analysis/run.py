@@ -50,8 +50,9 @@ class Run:
 
     rounds: one row a round. clients: one row per (round, client). evaluation: one row per (round,
     category), with "all" for the total; where clients train alone (--mode local), the mean over
-    them. client_evaluation: their own rows, one per (round, client, category); else empty. lives: one row a start of the program. partition: one row
-    a client, one column a category, number of records; empty if the log does not have it.
+    them. client_evaluation: their own rows, one per (round, client, category); else empty. lives:
+    one row a start of the program. partition: one row a client, one column a category, number of
+    records; empty if the log does not have it.
     Losses are nats a token, times seconds, sizes bytes; see the columns' attributes in the file.
     """
 

@@ -149,10 +149,11 @@ PromptTemplate PromptTemplate::built_in() {
     return from_json(Json::parse(
         R"({
         "description": "instruction, optional input, response",
-        "prompt_input": "A task follows, and then the text that it is about. )"
-        R"(Do the task and answer it completely.\n\n### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n",
-        "prompt_no_input": "A task follows. )"
-        R"(Do the task and answer it completely.\n\n### Instruction:\n{instruction}\n\n### Response:\n",
+        "prompt_input": "A task follows, and then the text that it is about. Do the task and )"
+        R"(answer it completely.\n\n### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n)"
+        R"(### Response:\n",
+        "prompt_no_input": "A task follows. Do the task and answer it completely.\n\n)"
+        R"(### Instruction:\n{instruction}\n\n### Response:\n",
         "response_split": "### Response:"
     })",
         "built-in prompt template"));

@@ -11,7 +11,8 @@ import unittest
 FEDIT = sys.argv.pop()
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SKIPPED = 77
-missing = [name for name in ("h5py", "jinja2", "matplotlib", "pandas") if importlib.util.find_spec(name) is None]
+missing = [name for name in ("h5py", "jinja2", "matplotlib", "pandas")
+           if importlib.util.find_spec(name) is None]
 if missing:
     print(f"skipped: {sys.executable} has no {', '.join(missing)}")
     sys.exit(SKIPPED)
@@ -28,7 +29,8 @@ class RealRun(unittest.TestCase):
         self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
         tiny = ROOT / "data" / "tiny-llama"
         self.model = self.folder / "model"
-        subprocess.run([FEDIT, "init", "--model-config", tiny / "config.json", "--output", self.model],
+        subprocess.run([FEDIT, "init", "--model-config", tiny / "config.json",
+                        "--output", self.model],
                        check=True, capture_output=True, timeout=60)
         for name in ("tokenizer.json", "tokenizer_config.json"):
             (self.model / name).write_bytes((tiny / name).read_bytes())
@@ -36,9 +38,11 @@ class RealRun(unittest.TestCase):
     def test_report_of_a_run_that_goes_on_and_of_the_finished_one(self):
         run, page = self.folder / "run", self.folder / "report.html"
         test = ROOT / "data" / "test.jsonl"
-        job = subprocess.Popen([FEDIT, "train", "--model", self.model, "--data", test, "--eval-data", test,
-                                "--output", run, "--num-clients", "4", "--rounds", str(ROUNDS), "--threads", "1",
-                                "--learning-rate", "0.002", "--progress", "none"], stderr=subprocess.PIPE, text=True)
+        job = subprocess.Popen([FEDIT, "train", "--model", self.model, "--data", test,
+                                "--eval-data", test, "--output", run, "--num-clients", "4",
+                                "--rounds", str(ROUNDS), "--threads", "1",
+                                "--learning-rate", "0.002", "--progress", "none"],
+                               stderr=subprocess.PIPE, text=True)
         deadline = time.monotonic() + 60
         while not (run / "run.h5").exists() and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -3,8 +3,9 @@
 
     check_includes.py ROOT
 
-Reads the #include lines (and a few words) of include/, src/ and tests/ below ROOT, prints every
-violation as "file:line: reason", and ends with 1 if there is one. Python's standard library only.
+Reads the #include lines (and a few words) of include/, src/ and tests/ below ROOT, and how wide the
+lines of all code are; prints every violation as "file:line: reason", and ends with 1 if there is
+one. Python's standard library only.
 """
 
 import pathlib
@@ -54,7 +55,9 @@ VENDORS = [
 ]
 ENVIRONMENT_PLACES = ["src/app", "tests/app", "tests/support", "tests/kill", "tests/slurm"]
 MAX_LINES = 499
+MAX_COLUMNS = 100
 CPP_SUFFIXES = {".h", ".cpp", ".cu", ".cuh", ".in"}
+SCRIPT_SUFFIXES = {".py", ".sh", ".sbatch", ".cmake"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)')
 GETENV = re.compile(r"\b(?:secure_)?getenv\s*\(|\b(?:un)?setenv\s*\(|\bputenv\s*\(|\benviron\b")
@@ -174,25 +177,39 @@ def check_file(root, path):
             yield number, "the environment is read only in src/app"
 
 
-def source_files(root):
-    for top in ("include", "src", "tests"):
+def check_width(root, path):
+    """(line, reason) of each line that is too long."""
+    for number, line in enumerate((root / path).read_text(encoding="utf-8").splitlines(), 1):
+        if len(line) > MAX_COLUMNS:
+            yield number, f"{len(line)} columns; a line has at most {MAX_COLUMNS}"
+
+
+def files_below(root, tops, suffixes):
+    for top in tops:
         for path in sorted((root / top).rglob("*")):
-            if (
-                path.is_file()
-                and path.suffix in CPP_SUFFIXES | {".py"}
-                and "__pycache__" not in path.parts
-            ):
+            if path.is_file() and (path.suffix in suffixes or path.name == "CMakeLists.txt"):
                 yield path.relative_to(root).as_posix()
+
+
+def source_files(root):
+    for path in files_below(root, ("include", "src", "tests"), CPP_SUFFIXES | {".py"}):
+        if not path.endswith("CMakeLists.txt"):
+            yield path
+
+
+def code_files(root):
+    tops = ("include", "src", "tests", "analysis", "bench", "cmake", "data", "jobs")
+    yield from files_below(root, tops, CPP_SUFFIXES | SCRIPT_SUFFIXES)
+    if (root / "CMakeLists.txt").is_file():
+        yield "CMakeLists.txt"
 
 
 def check(root):
     """All violations below `root`, as "file:line: reason"."""
     root = pathlib.Path(root)
-    return [
-        f"{path}:{line}: {reason}"
-        for path in source_files(root)
-        for line, reason in check_file(root, path)
-    ]
+    found = [(path, *each) for path in source_files(root) for each in check_file(root, path)]
+    found += [(path, *each) for path in code_files(root) for each in check_width(root, path)]
+    return [f"{path}:{line}: {reason}" for path, line, reason in found]
 
 
 def main(arguments):

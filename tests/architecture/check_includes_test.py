@@ -148,6 +148,8 @@ PLANTED = {
         "there is no folder utils",
     ),
     "500 lines": ({"src/core/planted.cpp": [""] * 499}, "500 lines; a file has at most 499"),
+    "101 columns": ({"src/core/planted.cpp": ["// " + 98 * "x"]}, "101 columns; a line has at"),
+    "a wide script": ({"bench/planted.py": ["# " + 99 * "é"]}, "101 columns; a line has at"),
     "getenv in io": (
         {"src/io/planted.cpp": ['const char* home = std::getenv("HOME");']},
         "the environment is read only in src/app",
@@ -184,7 +186,8 @@ ALLOWED = {
     "src/core/planted.cpp": [
         "// getenv( would be wrong here",
         'const char* text = "getenv(";',
-        *[""] * 496,
+        "// " + 97 * "x",
+        *[""] * 495,
     ],
 }
 

@@ -35,7 +35,8 @@ class Ends(unittest.TestCase):
         except subprocess.TimeoutExpired:
             job.kill()
             self.fail(f"the job hangs: {job.communicate()}")
-        pids = [int(line.split()[1]) for line in (said + out).splitlines() if line.startswith("pid")]
+        pids = [int(line.split()[1]) for line in (said + out).splitlines()
+                if line.startswith("pid")]
         deadline = time.monotonic() + 10
         while any(map(alive, pids)) and time.monotonic() < deadline:
             time.sleep(0.05)

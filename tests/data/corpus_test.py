@@ -1,4 +1,6 @@
-"""The text that the tiny model read first: the same each time, and without the instructions' questions."""
+"""The text that the tiny model read first: the same each time, and without the
+instructions' questions.
+"""
 
 import json
 import subprocess

@@ -48,8 +48,10 @@ bundle=$(cd "$output" && pwd)
 [[ $bundle != *[[:space:]]* ]] || fail "no blanks in $bundle, please; the bundle may be moved later"
 
 # ---- what the target has itself
-libc_family='^(ld-linux-x86-64|libc|libm|libdl|librt|libpthread|libresolv|libutil|libnsl|libanl|libnss_[a-z]+|libmvec)\.so'
-cuda_family='^(libcuda|libcudart|libcublas(Lt)?|libnccl|libcudnn[a-z_]*|libnvrtc[a-z.-]*|libnvJitLink|libnvidia[a-z-]*|libcu(fft|rand|solver|sparse|pti))\.so'
+libc_family='^(ld-linux-x86-64|libc|libm|libdl|librt|libpthread|libresolv|libutil|libnsl|libanl'
+libc_family+='|libnss_[a-z]+|libmvec)\.so'
+cuda_family='^(libcuda|libcudart|libcublas(Lt)?|libnccl|libcudnn[a-z_]*|libnvrtc[a-z.-]*'
+cuda_family+='|libnvJitLink|libnvidia[a-z-]*|libcu(fft|rand|solver|sparse|pti))\.so'
 # Packed, but used only where the target has none or an older one: it may have loaded its own.
 compiler_family='^(libstdc\+\+|libgcc_s)\.so'
 
@@ -61,7 +63,8 @@ cp -L "$build/src/app/fedit" "${tests[@]}" "$bundle/libexec/"
 
 # ---- run time of Open MPI and PMIx; the parts for other networks, launchers and file systems stay
 where() { ompi_info --parsable --path all | sed -n "s/^path:$1://p" | sort -u; }
-unused='_(ofi|openib|psm2?|ucx|flux|jsm|slurm|rsh|monitoring|gridengine|simulator|netlink|han|adapt|bzip|pessimist)\.so$'
+unused='_(ofi|openib|psm2?|ucx|flux|jsm|slurm|rsh|monitoring|gridengine|simulator|netlink'
+unused+='|han|adapt|bzip|pessimist)\.so$'
 unused+='|/mca_(io|fs|fbtl|fcoll|sharedfp|atomic|memheap|scoll|spml|sshmem|btl_sm)[_.]'
 find "$(where pkglibdir)" -name 'mca_*.so' | grep -vE "$unused" |
   xargs -d '\n' cp -Lt "$bundle/lib/openmpi"
@@ -110,7 +113,8 @@ pack_libraries() {
     found=$(LD_LIBRARY_PATH=$pmix ldd "${level[@]}" 2> /dev/null | sort -u)
     for name in $(needed_by "${level[@]}"); do
       is_packed "$name" && continue
-      path=$(awk -v name="$name" '$1 == name && $3 ~ /^\// {path = $3} END {print path}' <<< "$found")
+      path=$(awk -v name="$name" '$1 == name && $3 ~ /^\// {path = $3} END {print path}' \
+        <<< "$found")
       [ -n "$path" ] || fail "$name is needed, but not on this machine"
       folder=$bundle/lib
       [[ $name =~ $compiler_family ]] && folder=$bundle/lib/fallback
@@ -129,8 +133,8 @@ make_stand_in() {
   mapfile -t files < <(binaries)
   imports "${files[@]}" | grep "@$version" | tr '@' ' ' | awk '{print $1, $NF}' > "$work/names"
   awk 'BEGIN {print "#include <stdio.h>\n#include <stdlib.h>"}
-    {printf "void %s(void) { fputs(\"%s is not part of this bundle\\n\", stderr); abort(); }\n", $1, $1}' \
-    "$work/names" > "$work/stand_in.c"
+    {printf "void %s(void) { fputs(\"%s is not part of this bundle\\n\", stderr); abort(); }\n",
+      $1, $1}' "$work/names" > "$work/stand_in.c"
   awk '{names[$2] = names[$2] " " $1 ";"}
     END {for (v in names) print v " { global:" names[v] " };"}' "$work/names" > "$work/versions.map"
   cc -w -fno-builtin -shared -fPIC -O1 -Wl,-soname,"$library" \
@@ -159,7 +163,8 @@ cp -r "$root/bench/models" "$tree/bench/"
 cp -r "$root/tests/gpu" "$tree/tests/"
 if [ -d "$shared/fixtures" ]; then
   mkdir -p "$bundle"/share/shared/{fixtures,data/models}
-  cp -r "$shared"/fixtures/{algorithms,federation,full,lora,models,story} "$bundle/share/shared/fixtures/"
+  cp -r "$shared"/fixtures/{algorithms,federation,full,lora,models,story} \
+    "$bundle/share/shared/fixtures/"
   cp -r "$shared/data/models/story-656k" "$bundle/share/shared/data/models/"
   cp -r "$shared/data/prompts" "$bundle/share/shared/data/"
   cp "$shared/data/dolly-15k/clients-10/global_test.json" "$bundle/share/shared/data/"
@@ -170,7 +175,7 @@ fi
 chmod -R u+w "$bundle/share"
 cp "$root/tests/gpu/run.sh" "$bundle/run.sh"
 
-# ---- how programs are started: the environment is theirs alone, and nothing of the target's sees it
+# ---- how programs are started: the environment is theirs alone; nothing of the target's sees it
 cat > "$bundle/bin/start" << 'END'
 #!/bin/sh
 # Starts the program of the bundle that this file is called as.
@@ -180,7 +185,8 @@ case $name in
   mpirun | mpiexec) name=orterun ;;
 esac
 if [ "${FEDIT_BUNDLE:-}" != "$bundle" ]; then
-  export FEDIT_BUNDLE="$bundle" FEDIT_TEST_ROOT="$bundle/share/tree" FEDIT_PROGRAM="$bundle/bin/fedit"
+  export FEDIT_BUNDLE="$bundle" FEDIT_TEST_ROOT="$bundle/share/tree" \
+    FEDIT_PROGRAM="$bundle/bin/fedit"
   export OPAL_PREFIX="$bundle" OPAL_BINDIR="$bundle/bin" OPAL_LIBDIR="$bundle/lib" \
     OPAL_PKGLIBDIR="$bundle/lib/openmpi" OPAL_DATADIR="$bundle/share" \
     OPAL_PKGDATADIR="$bundle/share/openmpi" OPAL_SYSCONFDIR="$bundle/etc" PMIX_PREFIX="$bundle" \
@@ -225,6 +231,7 @@ tar -C "$(dirname "$bundle")" -c "$(basename "$bundle")" |
 size=$(stat -c %s "$archive")
 glibc=$(objdump -T "${packed[@]}" 2> /dev/null | grep -oE 'GLIBC_2\.[0-9]+' | sort -uV | tail -n 1)
 cuda=$(needed_by "${packed[@]}" | grep -E "$cuda_family" | tr '\n' ' ' || true)
-echo "${#tests[@]} tests, unpacked $(du -sm --apparent-size "$bundle" | cut -f 1) MB, archive $((size / 1000000)) MB: $archive"
+echo "${#tests[@]} tests, unpacked $(du -sm --apparent-size "$bundle" | cut -f 1) MB," \
+  "archive $((size / 1000000)) MB: $archive"
 echo "needs there: glibc ${glibc#GLIBC_} or later; of CUDA: ${cuda:-nothing}"
 [ "$size" -lt "$limit_bytes" ] || fail "the archive has $size bytes, the limit is $limit_bytes"

@@ -1,4 +1,4 @@
-"""The bundle of this build, unpacked elsewhere, runs from an empty environment with what it brought."""
+"""This build's bundle, unpacked elsewhere, runs from an empty environment with what it brought."""
 
 import json
 import os
@@ -31,7 +31,8 @@ def foreign_libraries(pid, bundle):
     files = {line.split(maxsplit=5)[5] for line in maps.splitlines()
              if re.search(r"\.so[.0-9]*$", line)}
     return {file for file in files
-            if not file.startswith(str(bundle)) and not OF_THE_TARGET.match(pathlib.Path(file).name)}
+            if not file.startswith(str(bundle))
+            and not OF_THE_TARGET.match(pathlib.Path(file).name)}
 
 
 class Bundle(unittest.TestCase):

@@ -89,7 +89,8 @@ def story_evaluate(p):
         for name, want in [("all", fixture), *fixture["by_category"].items()]:
             mine = got if name == "all" else got["by_category"][name]
             if abs(mine["loss"] - want["loss"]) > tolerances[dtype] * want["loss"]:
-                raise Failed(f"{dtype}, {name}: loss {mine['loss']}, expected {want['loss']}", facts)
+                raise Failed(f"{dtype}, {name}: loss {mine['loss']}, expected {want['loss']}",
+                             facts)
     return facts
 
 

@@ -75,7 +75,8 @@ class Programs:
         self.root = HERE.parents[1]
         self.shared = self.root.parent / "shared"
         self.story_records = self.shared / "data" / "dolly-15k" / "clients-10" / "global_test.json"
-        build = build or next((b for b in (self.root / "build" / "cuda", self.root / "build" / "release")
+        builds = self.root / "build"
+        build = build or next((b for b in (builds / "cuda", builds / "release")
                                if (b / "src" / "app" / "fedit").exists()), None)
         if build is None:
             sys.exit("run.sh: nothing is built; build first, or give --build FOLDER")

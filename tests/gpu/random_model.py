@@ -1,5 +1,5 @@
-"""tests/gpu/random_model.py: a model folder with random bf16 weights of any size, written as fast as
-the disk takes it.
+"""tests/gpu/random_model.py: a model folder with random bf16 weights of any size, written as fast
+as the disk takes it.
 
 The values repeat one block of random numbers: how fast products run depends on their bits being
 random, not on their being different. Python's standard library only.

@@ -1,7 +1,8 @@
 #!/bin/bash
 # Runs on the machine with the GPU, from the unpacked bundle (tests/gpu/bundle.sh) or from the tree:
 # all checks that need a GPU, and one result file.
-#   run.sh [--output FOLDER] [--only LIST] [--skip LIST] [--device cpu] [--limit S] [--quick] [--list]
+#   run.sh [--output FOLDER] [--only LIST] [--skip LIST] [--device cpu] [--limit S]
+#          [--quick] [--list]
 # --output       where results.json, results.txt and the logs go (default: gpu-results)
 # --only, --skip checks by name, by comma; --list names them
 # --device cpu   for a machine without a GPU: the CPU stands in where it can; the rest is named

@@ -1,9 +1,10 @@
-"""tests/gpu/test_list.py: which test programs are taken to a machine with a GPU, as CTest knows them.
+"""tests/gpu/test_list.py: which test programs are taken to a machine with a GPU,
+as CTest knows them.
 
     test_list.py BUILD
 
-prints a JSON list of {"name", "program", "ranks", "timeout"}: the tests of what computes on a device
-or communicates, and the federated run of the real model. Python's standard library only.
+prints a JSON list of {"name", "program", "ranks", "timeout"}: the tests of what computes on a
+device or communicates, and the federated run of the real model. Python's standard library only.
 """
 
 import json

@@ -108,7 +108,7 @@ class Kill(TrainingTest):
 
     def kill_one(self, job, moment, victims):
         ranks = [pid for pid in children(job.pid)]
-        victim = job.pid if victims == "mpirun" else ranks[moment % len(ranks)] if ranks else job.pid
+        victim = job.pid if victims == "mpirun" or not ranks else ranks[moment % len(ranks)]
         os.kill(victim, signal.SIGKILL)
         finish(job)
         self.assertEqual(wait_until_gone(ranks), [], "ranks outlive their job")
