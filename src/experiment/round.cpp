@@ -56,6 +56,15 @@ SumChoice sum_choice(const Config& config) {
     return config.reduce == "mpi" ? SumChoice::mpi : SumChoice::automatic;
 }
 
+void require_same_adapter(const Communicator& comm, std::span<const float> x,
+                          const std::string& where) {
+    if (comm.equal(checksum(x))) return;
+    throw RunError(
+        {.what = "the ranks hold different adapters after the server step",
+         .where = where,
+         .remedy = "a rank's memory or library differs: compare `fedit doctor` on all nodes"});
+}
+
 /// What this rank gathers in one round.
 struct RoundRunner::Local {
     Local(Backend& backend, std::size_t size) : sum(backend, size) {}
@@ -316,12 +325,7 @@ RoundResult RoundRunner::aggregate(const RoundPlan& plan, std::vector<float>& x,
     local.sum.set_records(comm.sum(local.sum.records()));
 
     const double update_norm = local.sum.apply_mean(x, plan.records);
-    if (!comm.equal(checksum(x))) {
-        throw RunError(
-            {.what = "the ranks hold different adapters after the server step",
-             .where = fmt::format("round {}", plan.round + 1),
-             .remedy = "a rank's memory or library differs: compare `fedit doctor` on all nodes"});
-    }
+    require_same_adapter(comm, x, fmt::format("round {}", plan.round + 1));
     RoundResult result = gather_rows(plan, local);
     RoundRow& row = result.row;
     row.update_norm = update_norm;

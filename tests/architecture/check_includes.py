@@ -58,6 +58,7 @@ MAX_LINES = 499
 MAX_COLUMNS = 100
 CPP_SUFFIXES = {".h", ".cpp", ".cu", ".cuh", ".in"}
 SCRIPT_SUFFIXES = {".py", ".sh", ".sbatch", ".cmake"}
+CODE_FOLDERS = ["include", "src", "tests", "analysis", "bench", "cmake", "data", "jobs"]
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)')
 GETENV = re.compile(r"\b(?:secure_)?getenv\s*\(|\b(?:un)?setenv\s*\(|\bputenv\s*\(|\benviron\b")
@@ -149,9 +150,8 @@ def check_first_line(path, lines):
         yield f"the first comment names another file: {named.group(1)}"
 
 
-def check_file(root, path):
-    """(line, reason) of each violation in one file."""
-    lines = (root / path).read_text(encoding="utf-8").splitlines()
+def check_source(root, path, lines):
+    """(line, reason) of what breaks the order of the house in one file."""
     suffix = pathlib.PurePosixPath(path).suffix
     folder = folder_of(path)
     if path.startswith(("include/", "src/")) and folder not in ORDER:
@@ -177,39 +177,35 @@ def check_file(root, path):
             yield number, "the environment is read only in src/app"
 
 
-def check_width(root, path):
-    """(line, reason) of each line that is too long."""
-    for number, line in enumerate((root / path).read_text(encoding="utf-8").splitlines(), 1):
+def check_file(root, path):
+    """(line, reason) of each violation in one file."""
+    lines = (root / path).read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, 1):
         if len(line) > MAX_COLUMNS:
             yield number, f"{len(line)} columns; a line has at most {MAX_COLUMNS}"
-
-
-def files_below(root, tops, suffixes):
-    for top in tops:
-        for path in sorted((root / top).rglob("*")):
-            if path.is_file() and (path.suffix in suffixes or path.name == "CMakeLists.txt"):
-                yield path.relative_to(root).as_posix()
-
-
-def source_files(root):
-    for path in files_below(root, ("include", "src", "tests"), CPP_SUFFIXES | {".py"}):
-        if not path.endswith("CMakeLists.txt"):
-            yield path
+    source = pathlib.PurePosixPath(path).suffix in CPP_SUFFIXES | {".py"}
+    if source and path.startswith(("include/", "src/", "tests/")):
+        yield from check_source(root, path, lines)
 
 
 def code_files(root):
-    tops = ("include", "src", "tests", "analysis", "bench", "cmake", "data", "jobs")
-    yield from files_below(root, tops, CPP_SUFFIXES | SCRIPT_SUFFIXES)
-    if (root / "CMakeLists.txt").is_file():
-        yield "CMakeLists.txt"
+    paths = [root / "CMakeLists.txt"]
+    for top in CODE_FOLDERS:
+        paths += sorted((root / top).rglob("*"))
+    for path in paths:
+        is_code = path.suffix in CPP_SUFFIXES | SCRIPT_SUFFIXES or path.name == "CMakeLists.txt"
+        if is_code and path.is_file():
+            yield path.relative_to(root).as_posix()
 
 
 def check(root):
     """All violations below `root`, as "file:line: reason"."""
     root = pathlib.Path(root)
-    found = [(path, *each) for path in source_files(root) for each in check_file(root, path)]
-    found += [(path, *each) for path in code_files(root) for each in check_width(root, path)]
-    return [f"{path}:{line}: {reason}" for path, line, reason in found]
+    return [
+        f"{path}:{line}: {reason}"
+        for path in code_files(root)
+        for line, reason in check_file(root, path)
+    ]
 
 
 def main(arguments):

@@ -18,12 +18,8 @@
 namespace fedit::test {
 namespace {
 
-/// Rank 0 writes the model that all read.
 std::filesystem::path shared_model(const std::string& name) {
-    std::string folder;
-    if (world().rank() == 0) folder = write_tiny_model(fresh_folder(name)).string();
-    world().broadcast(folder, 0);
-    return folder;
+    return folder_of_ranks(name, [](const auto& folder) { write_tiny_model(folder); });
 }
 
 /// A machine whose device is that of `kind`.

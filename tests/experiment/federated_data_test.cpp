@@ -7,6 +7,7 @@
 #include <fstream>
 #include <functional>
 #include <iostream>
+#include <span>
 #include <sstream>
 #include <string_view>
 
@@ -30,13 +31,6 @@ std::string lines(int first_id) {
     return text.str();
 }
 
-fs::path folder_of_ranks(const std::string& name) {
-    const fs::path folder = fs::absolute(name + "_" + std::to_string(test::world().size()));
-    if (test::world().rank() == 0) test::fresh_folder(folder.string());
-    test::world().barrier();
-    return folder;
-}
-
 struct Loaded {
     FederatedData data;
     Config config;
@@ -51,7 +45,7 @@ Loaded load(Config config) {
 }
 
 TEST(FederatedData, ClientFilesAreClientsAndTheTestFileIsHeldOut) {
-    const fs::path folder = folder_of_ranks("files");
+    const fs::path folder = test::folder_of_ranks("files");
     if (test::world().rank() == 0) {
         std::ofstream(folder / "local_training_0.json") << lines(10);
         std::ofstream(folder / "local_training_1.json") << lines(20) << lines(30);
@@ -103,16 +97,16 @@ TEST(FederatedData, RankZeroAloneReadsAndEncodes) {
                                          Log(std::cerr, test::world().rank(), Verbosity::quiet));
     EXPECT_EQ(data.records.size(), 80);
     EXPECT_GT(data.records.tokens.size(), 80U * 20);
-    const std::u32string_view tokens_as_text(
-        reinterpret_cast<const char32_t*>(data.records.tokens.data()), data.records.tokens.size());
-    EXPECT_TRUE(test::world().equal(std::hash<std::u32string_view>()(tokens_as_text)));
+    const auto bytes = std::as_bytes(std::span(data.records.tokens));
+    const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    EXPECT_TRUE(test::world().equal(std::hash<std::string_view>()(text)));
     std::int64_t tokens = 0;
     for (int k = 0; k < data.num_clients(); ++k) tokens += std::ssize(data.client(k).tokens);
     EXPECT_EQ(tokens, std::ssize(data.records.tokens));
 }
 
 TEST(FederatedData, OneFileIsDealtEvenlyAndIdleClientsAreNamed) {
-    const fs::path folder = folder_of_ranks("one_file");
+    const fs::path folder = test::folder_of_ranks("one_file");
     if (test::world().rank() == 0) std::ofstream(folder / "records.jsonl") << lines(10);
     Config config;
     config.data = (folder / "records.jsonl").string();
@@ -134,12 +128,12 @@ TEST(FederatedData, AFaultOfRootIsEveryRanks) {
     Config config;
     config.data = "absent.jsonl";
     EXPECT_THROW(load(config), Error);
-    config.data = folder_of_ranks("not_files").string();
+    config.data = test::folder_of_ranks("not_files").string();
     EXPECT_THROW(load(config), InputError);
 }
 
 TEST(FederatedData, FilesNeedAFolder) {
-    const fs::path folder = folder_of_ranks("no_folder");
+    const fs::path folder = test::folder_of_ranks("no_folder");
     if (test::world().rank() == 0) std::ofstream(folder / "records.jsonl") << lines(10);
     Config config;
     config.data = (folder / "records.jsonl").string();

@@ -11,25 +11,20 @@
 #include "fedit/experiment/session.h"
 #include "tests/model/tiny_model.h"
 #include "tests/support/mpi_test_main.h"
-#include "tests/support/shared_data.h"
 
 namespace fedit::test {
 namespace {
 
 /// A folder of all ranks, with a model and twelve tokenised records.
 std::filesystem::path folder_with_inputs(const std::string& name) {
-    std::string folder;
-    if (world().rank() == 0) {
-        folder = std::filesystem::absolute(fresh_folder(name)).string();
+    return folder_of_ranks(name, [](const std::filesystem::path& folder) {
         write_tiny_model(folder);
-        std::ofstream records(std::filesystem::path(folder) / "records.jsonl");
+        std::ofstream records(folder / "records.jsonl");
         for (int i = 0; i < 12; ++i) {
             records << "{\"input_ids\": [1, " << 10 + i << ", 5, " << 30 + i
                     << "], \"labels\": [-100, -100, 5, " << 30 + i << "]}\n";
         }
-    }
-    world().broadcast(folder, 0);
-    return folder;
+    });
 }
 
 /// One round of four clients from the adapter that `change` makes of the common one; the result.

@@ -8,6 +8,8 @@
 #include <iostream>
 #include <sstream>
 
+#include "tests/support/shared_data.h"
+
 namespace {
 
 fedit::Communicator* the_world = nullptr;
@@ -55,6 +57,17 @@ int run_tests(fedit::Communicator& world) {
 
 fedit::Communicator& fedit::test::world() {
     return *the_world;
+}
+
+std::filesystem::path fedit::test::folder_of_ranks(
+    const std::string& name, const std::function<void(const std::filesystem::path&)>& fill) {
+    const std::filesystem::path folder = std::filesystem::absolute(name);
+    if (world().rank() == 0) {
+        fresh_folder(folder.string());
+        if (fill) fill(folder);
+    }
+    world().barrier();
+    return folder;
 }
 
 int main(int argc, char** argv) {

@@ -41,6 +41,11 @@ private:
 /// What --reduce asks for.
 SumChoice sum_choice(const Config& config);
 
+/// All ranks throw RunError if their copies of the global adapter differ. Collective. `where`: for
+/// the message.
+void require_same_adapter(const Communicator& comm, std::span<const float> x,
+                          const std::string& where);
+
 /// The log rows of a finished round, the same on every rank.
 struct RoundResult {
     RoundRow row;
