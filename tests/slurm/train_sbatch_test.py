@@ -189,7 +189,8 @@ class TrainSbatch(unittest.TestCase):
         left to."""
         program = self.folder / name
         if later_rank_seconds:
-            end = f'[ "$SLURM_PROCID" = 0 ] || sleep {later_rank_seconds}; exit {code}'
+            # By exec: TERM could reach a child alone first, and the shell would end with the code.
+            end = f'[ "$SLURM_PROCID" = 0 ] || exec sleep {later_rank_seconds}; exit {code}'
         else:
             end = (
                 f"trap '' TERM; : > {program}.$SLURM_RESTART_COUNT.$SLURM_PROCID; "
