@@ -29,10 +29,9 @@ constexpr double seconds_of_a_round = 60;
 
 /// Seconds of the parts of one aggregation, as the slowest rank sees them.
 struct Parts {
-    double add = 0;   ///< screen and add one client's update
-    double sum = 0;   ///< over the ranks
-    double step = 0;  ///< mean, server step, and the checksum that all ranks compare
-    double total() const { return add + sum + step; }
+    double add = 0;  ///< screen and add one client's update
+    double sum = 0;  ///< over the ranks, with server step and the checksum that all compare
+    double total() const { return add + sum; }
 };
 
 /// Seconds since the last call; all ranks begin the next part together.
@@ -64,18 +63,15 @@ Parts aggregate_once(const Communicator& comm, Backend& backend, const DeviceSum
     OrderFreeSum sum(backend, global.size());
     Parts parts;
     Lap lap(comm);
-    if (const std::optional<std::string> reason = screen(client, global))
+    if (const auto reason = sum.add(client, global, 1.0 / comm.size(), 1))
         throw RunError({.what = "the made-up update was refused: it " + *reason,
                         .where = "bench",
                         .remedy = "this is a mistake in fedit: report it with the command"});
-    sum.add(client, global, 1.0 / comm.size(), 1);
     parts.add = lap.take();
-    rank_sum.sum(sum.words());
-    sum.set_records(comm.size());
+    ServerStep step(global, comm.size(), comm.size());
+    rank_sum.sum(sum.words(), [&](auto words) { step.take(words); });
+    require_same_adapter(comm, step.checksum(), "bench");
     parts.sum = lap.take();
-    sum.apply_mean(global, comm.size());
-    require_same_adapter(comm, global, "bench");
-    parts.step = lap.take();
     return parts;
 }
 
@@ -107,8 +103,7 @@ ExitCode bench_aggregation(const Context& context, const Config& config) {
     sheet.fact("adapter_bytes", layout.size * std::int64_t{sizeof(float)});
     sheet.fact("steps", config.bench_steps);
     sheet.fact("add_seconds", middle->add);
-    sheet.fact("sum_seconds", middle->sum);
-    sheet.fact("server_step_seconds", middle->step);
+    sheet.fact("sum_and_step_seconds", middle->sum);
     sheet.fact("aggregation_seconds", middle->total());
     sheet.fact("share_of_a_minute", middle->total() / seconds_of_a_round);
     print_result(comm, config.output_format == "json" ? sheet.json() : sheet.text());

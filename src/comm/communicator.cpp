@@ -143,7 +143,7 @@ void Communicator::broadcast(std::string& text, int root) const {
     broadcast_all(std::as_writable_bytes(std::span(text)), root, impl_->comm);
 }
 
-void Communicator::sum(std::span<std::uint64_t> words) const {
+void Communicator::sum(std::span<std::uint64_t> words, const UseWords& use) const {
     impl_->enter();
     const std::size_t most =
         std::min(chunk_bytes, summed_part_bytes * static_cast<std::size_t>(impl_->size));
@@ -151,6 +151,7 @@ void Communicator::sum(std::span<std::uint64_t> words) const {
         check_mpi(MPI_Allreduce(MPI_IN_PLACE, chunk.data(), static_cast<int>(chunk.size()),
                                 MPI_UINT64_T, MPI_SUM, impl_->comm),
                   "MPI_Allreduce");
+        if (use) use(chunk);
     };
     for_each_chunk(words, add_up, most);
 }

@@ -43,7 +43,11 @@ struct DeviceSum::Impl {
     Impl(const Communicator& ranks, Backend& device) : comm(ranks), backend(device) {}
 
     void connect();
-    void sum_by_mpi(std::span<std::uint64_t> words) const;
+    void sum_by_nccl(std::span<std::uint64_t> words) const;
+    /// By MPI, through host memory.
+    void sum_staged(std::span<std::uint64_t> words, const UseWords& use) const;
+    /// Calls `use` with the device's words.
+    void show(std::span<const std::uint64_t> words, const UseWords& use) const;
 
     const Communicator& comm;
     Backend& backend;
@@ -62,14 +66,27 @@ void DeviceSum::Impl::connect() {
     });
 }
 
-void DeviceSum::Impl::sum_by_mpi(std::span<std::uint64_t> words) const {
-    if (backend.info().host_memory) return comm.sum(words);
+void DeviceSum::Impl::sum_by_nccl(std::span<std::uint64_t> words) const {
+    comm.barrier();  // names who is missing, which NCCL cannot
+    link->sum(words);
+}
+
+void DeviceSum::Impl::sum_staged(std::span<std::uint64_t> words, const UseWords& use) const {
     std::vector<std::uint64_t> part;
     for_each_chunk(words, [&](std::span<std::uint64_t> chunk) {
         part.resize(chunk.size());
         backend.download(std::as_writable_bytes(std::span(part)), chunk.data());
-        comm.sum(std::span(part));
+        comm.sum(std::span(part), use);
         backend.upload(chunk.data(), std::as_bytes(std::span(part)));
+    });
+}
+
+void DeviceSum::Impl::show(std::span<const std::uint64_t> words, const UseWords& use) const {
+    std::vector<std::uint64_t> part;
+    for_each_chunk(words, [&](std::span<const std::uint64_t> chunk) {
+        part.resize(chunk.size());
+        backend.download(std::as_writable_bytes(std::span(part)), chunk.data());
+        use(part);
     });
 }
 
@@ -83,11 +100,11 @@ DeviceSum::~DeviceSum() = default;
 DeviceSum::DeviceSum(DeviceSum&&) noexcept = default;
 DeviceSum& DeviceSum::operator=(DeviceSum&&) noexcept = default;
 
-void DeviceSum::sum(std::span<std::uint64_t> words) const {
-    if (impl_->comm.size() == 1) return;
-    if (!impl_->link) return impl_->sum_by_mpi(words);
-    impl_->comm.barrier();  // names who is missing, which NCCL cannot
-    impl_->link->sum(words);
+void DeviceSum::sum(std::span<std::uint64_t> words, const UseWords& use) const {
+    if (impl_->backend.info().host_memory) return impl_->comm.sum(words, use);
+    if (!impl_->link && impl_->comm.size() > 1) return impl_->sum_staged(words, use);
+    if (impl_->link) impl_->sum_by_nccl(words);
+    if (use) impl_->show(words, use);
 }
 
 const std::string& DeviceSum::way() const {

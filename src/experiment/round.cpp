@@ -56,9 +56,9 @@ SumChoice sum_choice(const Config& config) {
     return config.reduce == "mpi" ? SumChoice::mpi : SumChoice::automatic;
 }
 
-void require_same_adapter(const Communicator& comm, std::span<const float> x,
+void require_same_adapter(const Communicator& comm, std::uint64_t checksum,
                           const std::string& where) {
-    if (comm.equal(checksum(x))) return;
+    if (comm.equal(checksum)) return;
     throw RunError(
         {.what = "the ranks hold different adapters after the server step",
          .where = where,
@@ -217,8 +217,11 @@ std::vector<TrainOutcome> RoundRunner::train_cohort(
 
 void RoundRunner::contribute(const PlannedClient& who, const std::vector<float>& start,
                              TrainOutcome& outcome, Local& local) {
+    const std::vector<float>& x = outcome.state.x;
     const std::optional<std::string> reason =
-        outcome.end == TrainEnd::diverged ? outcome.fault : screen(outcome.state.x, start);
+        outcome.end == TrainEnd::diverged ? outcome.fault
+        : local_clients_ != nullptr       ? screen(x, start)
+                                          : local.sum.add(x, start, who.weight, who.records);
     if (reason) {
         outcome.end = TrainEnd::diverged;
         outcome.fault = *reason;
@@ -237,12 +240,9 @@ void RoundRunner::contribute(const PlannedClient& who, const std::vector<float>&
     row.loss_last = stats.loss_last;
     row.loss_mean =
         stats.steps > 0 ? stats.loss_sum / static_cast<double>(stats.steps) : not_computed;
-    row.update_norm = update_norm(outcome.state.x, start);
+    row.update_norm = update_norm(x, start);
     row.seconds = stats.seconds;
-    if (local_clients_ == nullptr) {
-        local.sum.add(outcome.state.x, start, who.weight, who.records);
-        if (local.keep_summed) local.summed.push_back({who.client, who.weight, outcome.state.x});
-    }
+    if (local.keep_summed) local.summed.push_back({who.client, who.weight, x});
     local.rows.push_back(row);
 }
 
@@ -321,14 +321,12 @@ RoundResult RoundRunner::aggregate(const RoundPlan& plan, std::vector<float>& x,
     const Communicator& comm = context_.comm;
     const auto start = Clock::now();
     comm.phase("aggregate");
-    rank_sum_.sum(local.sum.words());
-    local.sum.set_records(comm.sum(local.sum.records()));
-
-    const double update_norm = local.sum.apply_mean(x, plan.records);
-    require_same_adapter(comm, x, fmt::format("round {}", plan.round + 1));
+    ServerStep step(x, comm.sum(local.sum.records()), plan.records);
+    rank_sum_.sum(local.sum.words(), [&](auto words) { step.take(words); });
+    require_same_adapter(comm, step.checksum(), fmt::format("round {}", plan.round + 1));
     RoundResult result = gather_rows(plan, local);
     RoundRow& row = result.row;
-    row.update_norm = update_norm;
+    row.update_norm = step.update_norm();
     if (local.keep_summed) {
         const AggregationLoss loss = aggregation_loss(comm, layout_, x, local.summed);
         row.aggregation_error = loss.error;

@@ -17,11 +17,15 @@ using Words = std::vector<std::uint64_t>;
 
 constexpr std::size_t chunk_words = chunk_bytes / sizeof(std::uint64_t);
 
+/// The sum in the back end's memory, which the parts seen on the way must equal.
 Words sum_in_backend(const DeviceSum& sum, Backend& backend, Words words) {
     const DeviceBuffer buffer(backend, words.size() * sizeof(std::uint64_t));
     backend.upload(buffer.data(), std::as_bytes(std::span(words)));
-    sum.sum({reinterpret_cast<std::uint64_t*>(buffer.data()), words.size()});
+    Words seen;
+    sum.sum({reinterpret_cast<std::uint64_t*>(buffer.data()), words.size()},
+            [&](auto part) { seen.insert(seen.end(), part.begin(), part.end()); });
     backend.download(std::as_writable_bytes(std::span(words)), buffer.data());
+    EXPECT_TRUE(seen == words);
     return words;
 }
 

@@ -51,34 +51,62 @@ TEST(Screen, RejectsADifferenceThatRoundsToTheBound) {
 
 TEST(OrderFreeSum, RoundsHalfToEven) {
     OrderFreeSum sum(test::any_backend(), 3);
-    sum.add(std::vector<float>{0x1p-53F, 0x3p-53F, -0x1p-53F}, std::vector<float>{0, 0, 0}, 1, 1);
+    const std::vector<float> halves = {0x1p-53F, 0x3p-53F, -0x1p-53F};
+    EXPECT_EQ(sum.add(halves, std::vector<float>(3), 1, 1), std::nullopt);
     EXPECT_EQ(sum.host_words(), (std::vector<std::uint64_t>{0, 2, 0}));
 }
 
 TEST(OrderFreeSum, FourClientsOfWeightOneAtTheLimitDoNotOverflow) {
-    ASSERT_FALSE(screen(far_client, far_global));
     OrderFreeSum sum(test::any_backend(), 2);
-    for (int k = 0; k < 4; ++k) sum.add(far_client, far_global, 1, 1);
+    for (int k = 0; k < 4; ++k) EXPECT_EQ(sum.add(far_client, far_global, 1, 1), std::nullopt);
 
     const std::uint64_t most = (std::uint64_t{1} << 63) - 1024;  // 4 (2^9 - 2^-44) 2^52
     EXPECT_EQ(sum.host_words(), (std::vector<std::uint64_t>{~most + 1, most}));
-    EXPECT_EQ(sum.mean(4), (std::vector<double>{-(2048 - 0x1p-42), 2048 - 0x1p-42}));
-    EXPECT_THROW(sum.add(far_client, far_global, 0x1p-10, 1), RunError);
+    EXPECT_THROW(static_cast<void>(sum.add(far_client, far_global, 0x1p-10, 1)), RunError);
 }
 
 TEST(OrderFreeSum, RefusesWeightsThatCouldOverflowAndLeavesTheSumAlone) {
     OrderFreeSum sum(test::any_backend(), 2);
     for (const double weight : {-0.1, 4.1, std::nan(""), std::numeric_limits<double>::infinity()})
-        EXPECT_THROW(sum.add(far_client, far_global, weight, 1), RunError) << weight;
+        EXPECT_THROW(static_cast<void>(sum.add(far_client, far_global, weight, 1)), RunError)
+            << weight;
     EXPECT_EQ(sum.host_words(), (std::vector<std::uint64_t>{0, 0}));
     EXPECT_EQ(sum.records(), 0);
-    EXPECT_NO_THROW(sum.add(far_client, far_global, 4, 1));
+    EXPECT_EQ(sum.add(far_client, far_global, 4, 1), std::nullopt);
 }
 
 TEST(OrderFreeSum, RefusesVectorsOfAnotherLength) {
     OrderFreeSum sum(test::any_backend(), 2);
-    EXPECT_THROW(sum.add(std::vector<float>{1}, far_global, 1, 1), ShapeError);
-    EXPECT_THROW(sum.add(far_client, std::vector<float>{1, 2, 3}, 1, 1), ShapeError);
+    EXPECT_EQ(sum.add(std::vector<float>{1}, far_global, 1, 1),
+              "has 1 values, the global vector has 2");
+    const std::vector<float> longer = {1, 2, 3};
+    EXPECT_THROW(static_cast<void>(sum.add(longer, longer, 1, 1)), ShapeError);
+}
+
+void expect_nothing_left_of_a_refused_update(Backend& backend) {
+    constexpr std::size_t size = 600'000;  // the bad value is in the third part that is screened
+    const auto global = test::random_update(0, size), good = test::random_update(1, size);
+    auto bad = test::random_update(2, size);
+    bad[size - 1] = nan_value;
+    bad[size - 5] = infinity;
+    OrderFreeSum sum(backend, size);
+    ASSERT_EQ(sum.add(good, global, 0.25, 3), std::nullopt);
+    const std::vector<std::uint64_t> before = sum.host_words();
+
+    EXPECT_EQ(sum.add(bad, global, 0.75, 4), "value 599995 is inf");
+
+    EXPECT_TRUE(sum.host_words() == before);
+    EXPECT_EQ(sum.records(), 3);
+    EXPECT_EQ(sum.add(good, global, 3.75, 1), std::nullopt) << "the refused weight counts";
+}
+
+TEST(OrderFreeSum, KeepsNothingOfARefusedUpdate) {
+    expect_nothing_left_of_a_refused_update(test::any_backend());
+}
+
+TEST(OrderFreeSum, KeepsNothingOfARefusedUpdateOnADevice) {
+    test::GuardedBackend guarded;
+    expect_nothing_left_of_a_refused_update(guarded);
 }
 
 TEST(OrderFreeSum, HasTheSameBitsForEveryOrderAndEverySplit) {
@@ -90,7 +118,8 @@ TEST(OrderFreeSum, HasTheSameBitsForEveryOrderAndEverySplit) {
     const auto weight = [](std::size_t k) { return static_cast<double>(k + 1) / 21; };
 
     OrderFreeSum serial(test::any_backend(), size);
-    for (std::size_t k = 0; k < clients; ++k) serial.add(uploads[k], global, weight(k), 1);
+    for (std::size_t k = 0; k < clients; ++k)
+        ASSERT_EQ(serial.add(uploads[k], global, weight(k), 1), std::nullopt);
 
     std::vector<std::size_t> order(clients);
     std::iota(order.begin(), order.end(), 0);
@@ -99,8 +128,10 @@ TEST(OrderFreeSum, HasTheSameBitsForEveryOrderAndEverySplit) {
         std::vector<OrderFreeSum> part;
         for (std::size_t rank = 0; rank < ranks; ++rank)
             part.emplace_back(test::any_backend(), size);
-        for (std::size_t i = 0; i < clients; ++i)
-            part[i % ranks].add(uploads[order[i]], global, weight(order[i]), 1);
+        for (std::size_t i = 0; i < clients; ++i) {
+            OrderFreeSum& mine = part[i % ranks];
+            ASSERT_EQ(mine.add(uploads[order[i]], global, weight(order[i]), 1), std::nullopt);
+        }
         std::vector<std::uint64_t> total(size, 0);
         for (const OrderFreeSum& mine : part)
             std::ranges::transform(total, mine.host_words(), total.begin(), std::plus<>());
@@ -116,8 +147,8 @@ TEST(OrderFreeSum, OneClientReturnsItsOwnVectorToTheBit) {
         for (float& value : *vector)
             if (std::abs(value) >= 1 || std::abs(value) < 0x1p-29F) value = 0;
     OrderFreeSum sum(test::any_backend(), 1000);
-    sum.add(client, global, 1, 12);
-    apply_update(global, sum.mean(12));
+    ASSERT_EQ(sum.add(client, global, 1, 12), std::nullopt);
+    ServerStep(global, 12, 12).take(sum.host_words());
     EXPECT_EQ(global, client);
 }
 
@@ -129,22 +160,15 @@ void expect_exact_sums_of_more_than_a_part(Backend& backend) {
         client[i] = global[i] + static_cast<float>(i % 77) - 38;
     }
     OrderFreeSum sum(backend, size);
-    sum.add(client, global, 0.5, 1);
+    ASSERT_EQ(sum.add(client, global, 0.5, 1), std::nullopt);
 
     const std::vector<std::uint64_t> words = sum.host_words();
-    const std::vector<double> mean = sum.mean(1);
     std::size_t wrong = 0;
     for (std::size_t i = 0; i < size; ++i) {  // every number here is exact
         const auto want = (static_cast<std::int64_t>(i % 77) - 38) * (std::int64_t{1} << 51);
         if (words[i] != static_cast<std::uint64_t>(want)) ++wrong;
-        if (mean[i] != (static_cast<double>(i % 77) - 38) / 2) ++wrong;
     }
     EXPECT_EQ(wrong, 0U);
-
-    std::vector<float> by_parts = global, at_once = global;
-    const double norm = sum.apply_mean(by_parts, 1);
-    EXPECT_EQ(norm, apply_update(at_once, mean));
-    EXPECT_TRUE(by_parts == at_once);
 }
 
 TEST(OrderFreeSum, IsExactInMemoryOfTheHost) {
@@ -156,40 +180,76 @@ TEST(OrderFreeSum, IsExactInPartsThatGoToADevice) {
     expect_exact_sums_of_more_than_a_part(guarded);
 }
 
-TEST(Mean, IsScaledByPlannedOverSurvivingRecords) {
-    OrderFreeSum sum(test::any_backend(), 2);
-    sum.add(std::vector<float>{1, -2}, std::vector<float>{0, 0}, 0.25, 10);
-    EXPECT_EQ(sum.mean(10), (std::vector<double>{0.25, -0.5}));
-    EXPECT_EQ(sum.mean(40), (std::vector<double>{1, -2}));
+/// Words of every magnitude and sign, the extremes among them.
+std::vector<std::uint64_t> many_words(std::size_t size) {
+    std::vector<std::uint64_t> words(size);
+    std::uint64_t state = 1;
+    for (std::size_t i = 0; i < size; ++i) {
+        state = state * 6364136223846793005U + 1442695040888963407U;
+        const auto word = static_cast<std::int64_t>(state) >> (i % 64);
+        words[i] = static_cast<std::uint64_t>(word);
+    }
+    constexpr std::uint64_t top = std::uint64_t{1} << 63;
+    for (const std::uint64_t edge : {top, top - 1, top + 1, ~std::uint64_t{0}, std::uint64_t{0}})
+        words[edge % 7] = edge;
+    return words;
 }
 
-TEST(Mean, OfNothingOrOfMoreThanPlannedIsAnError) {
-    OrderFreeSum sum(test::any_backend(), 1);
-    EXPECT_THROW(sum.mean(5), RunError);
-    sum.set_records(6);
-    EXPECT_THROW(sum.mean(5), RunError);
-    EXPECT_NO_THROW(sum.mean(6));
-}
-
-TEST(ApplyUpdate, AddsInDoubleAndReturnsTheNorm) {
+TEST(ServerStep, AddsTheMeanInDoubleAndTellsItsNorm) {
     std::vector<float> x = {1, -2, 0x1p24F};
-    const double norm = apply_update(x, std::vector<double>{2, 0, -1});
+    ServerStep step(x, 1, 1);
+    constexpr std::uint64_t one = std::uint64_t{1} << 52;
+    step.take(std::vector<std::uint64_t>{2 * one, 0, ~one + 1});
     EXPECT_EQ(x, (std::vector<float>{3, -2, 0x1p24F - 1}));
-    EXPECT_DOUBLE_EQ(norm, std::sqrt(5.0));
+    EXPECT_DOUBLE_EQ(step.update_norm(), std::sqrt(5.0));
+    EXPECT_EQ(step.checksum(), checksum(x));
 }
 
-TEST(ApplyMean, RefusesAnotherLengthAndAnEmptyRound) {
+TEST(ServerStep, ScalesByPlannedOverSurvivingRecords) {
     OrderFreeSum sum(test::any_backend(), 2);
-    std::vector<float> x = {1, 2, 3};
-    EXPECT_THROW(sum.apply_mean(x, 1), ShapeError);
-    x.pop_back();
-    EXPECT_THROW(sum.apply_mean(x, 1), RunError);
-    EXPECT_EQ(x, (std::vector<float>{1, 2}));
+    const std::vector<float> start = {1, 1};
+    ASSERT_EQ(sum.add(std::vector<float>{2, -1}, start, 0.25, 10), std::nullopt);
+    const auto after = [&](std::int64_t planned_records) {
+        std::vector<float> x = start;
+        ServerStep(x, sum.records(), planned_records).take(sum.host_words());
+        return x;
+    };
+    EXPECT_EQ(after(10), (std::vector<float>{1.25, 0.5}));
+    EXPECT_EQ(after(40), (std::vector<float>{2, -1}));
 }
 
-TEST(ApplyUpdate, RefusesAnotherLength) {
+TEST(ServerStep, IsThatOfANaiveLoopHoweverTheWordsAreCut) {
+    constexpr std::size_t size = 5003;
+    const std::vector<std::uint64_t> words = many_words(size);
+    std::vector<float> want = test::random_update(4, size);
+    double squares = 0;
+    for (std::size_t i = 0; i < size; ++i) {
+        const double sum = static_cast<double>(static_cast<std::int64_t>(words[i])) / 0x1p52;
+        const double mean = sum * (9.0 / 7.0);
+        want[i] = static_cast<float>(static_cast<double>(want[i]) + mean);
+        squares += mean * mean;
+    }
+    std::vector<double> norms;
+    for (const std::size_t cut : {size, std::size_t{1}, std::size_t{13}, std::size_t{1024}}) {
+        std::vector<float> x = test::random_update(4, size);
+        ServerStep step(x, 7, 9);
+        for (std::size_t first = 0; first < size; first += cut)
+            step.take(std::span(words).subspan(first, std::min(cut, size - first)));
+        EXPECT_TRUE(x == want) << cut;
+        EXPECT_EQ(step.checksum(), checksum(x)) << cut;
+        norms.push_back(step.update_norm());
+        EXPECT_EQ(norms.back(), norms.front()) << cut;
+    }
+    EXPECT_NEAR(norms.front(), std::sqrt(squares), 1e-12 * std::sqrt(squares));
+}
+
+TEST(ServerStep, RefusesAnotherLengthAndAnEmptyRoundAndLeavesTheVectorAlone) {
     std::vector<float> x = {1, 2};
-    EXPECT_THROW(apply_update(x, std::vector<double>{1}), ShapeError);
+    EXPECT_THROW(ServerStep(x, 0, 1), RunError);
+    EXPECT_THROW(ServerStep(x, 2, 1), RunError);
+    ServerStep step(x, 1, 1);
+    EXPECT_THROW(step.take(std::vector<std::uint64_t>(3)), ShapeError);
+    EXPECT_EQ(x, (std::vector<float>{1, 2}));
 }
 
 TEST(UpdateNorm, IsTheRootOfTheSquaresForEveryLength) {

@@ -20,6 +20,9 @@ namespace fedit {
 
 struct RunState;
 
+/// Gets a part of a sum of words.
+using UseWords = std::function<void(std::span<const std::uint64_t>)>;
+
 /// Initialises MPI (FUNNELED: only the main thread communicates) and finalizes it when main
 /// returns. While an exception unwinds the destructor skips MPI_Finalize, which is collective.
 /// Throws RunError if MPI cannot start. Whether the launcher started as many tasks as there are
@@ -71,8 +74,9 @@ public:
     /// Sizes need not be known: root's bytes replace everyone's.
     void broadcast(Bytes& bytes, int root) const;
     void broadcast(std::string& text, int root) const;
-    /// Sum modulo 2^64 over all ranks, in place, in chunks below 2^31 elements.
-    void sum(std::span<std::uint64_t> words) const;
+    /// Sum modulo 2^64 over all ranks, in place, in parts that fit into caches; `use` is called
+    /// with each part, in order, as soon as it is summed. It must not throw.
+    void sum(std::span<std::uint64_t> words, const UseWords& use = {}) const;
     std::int64_t sum(std::int64_t value) const;
     std::int64_t max(std::int64_t value) const;
     /// True on all ranks if the value is the same on all ranks.

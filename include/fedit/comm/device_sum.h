@@ -30,9 +30,10 @@ public:
     DeviceSum& operator=(DeviceSum&&) noexcept;
 
     /// Collective. Sum modulo 2^64 over all ranks, in place, of words in `backend`'s memory; sizes
-    /// are equal on all ranks. Waits no longer than the communicator's hang timeout for others,
-    /// then throws RunError.
-    void sum(std::span<std::uint64_t> words) const;
+    /// are equal on all ranks. `use` is called with each part of the sum in host memory, in order,
+    /// while it is in the processor's cache; it must not throw. Waits no longer than the
+    /// communicator's hang timeout for others, then throws RunError.
+    void sum(std::span<std::uint64_t> words, const UseWords& use = {}) const;
 
     /// For people: "NCCL 2.28.9", or "MPI through host memory" and why.
     const std::string& way() const;

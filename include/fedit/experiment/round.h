@@ -41,9 +41,9 @@ private:
 /// What --reduce asks for.
 SumChoice sum_choice(const Config& config);
 
-/// All ranks throw RunError if their copies of the global adapter differ. Collective. `where`: for
-/// the message.
-void require_same_adapter(const Communicator& comm, std::span<const float> x,
+/// All ranks throw RunError if the checksums of their copies of the global adapter differ.
+/// Collective. `where`: for the message.
+void require_same_adapter(const Communicator& comm, std::uint64_t checksum,
                           const std::string& where);
 
 /// The log rows of a finished round, the same on every rank.

@@ -1,6 +1,7 @@
 // federation/aggregate.h: the order-free sum of client updates, and the screen before it.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -32,31 +33,25 @@ public:
     /// `size` words, all 0. `backend` must outlive the sum.
     OrderFreeSum(Backend& backend, std::size_t size);
 
-    /// Adds one screened update; both vectors are the host's. Throws ShapeError if a length differs
-    /// from this sum's, RunError if the weight is not in [0, 4] or the weights added here exceed 4.
-    void add(std::span<const float> client, std::span<const float> global, double weight,
-             std::int64_t records);
+    /// Adds one update, unless screen() has a reason against it: then returns the reason, and the
+    /// sum is as before. Both vectors are the host's. Throws ShapeError if `global` has another
+    /// length than this sum, RunError if the weight is not in [0, 4] or the weights added here
+    /// exceed 4.
+    [[nodiscard]] std::optional<std::string> add(std::span<const float> client,
+                                                 std::span<const float> global, double weight,
+                                                 std::int64_t records);
 
     /// The words in back-end memory, for a sum over ranks; adding words is modulo 2^64.
     std::span<std::uint64_t> words();
-    std::vector<std::uint64_t> host_words() const;                  ///< a copy of them
-    std::int64_t records() const { return records_; }               ///< of the summed updates
-    void set_records(std::int64_t records) { records_ = records; }  ///< after a sum over ranks
-
-    /// The mean update in double: signed sum 2^-52, times planned / surviving records if they
-    /// differ. Throws RunError if nothing survived, or more than was planned.
-    std::vector<double> mean(std::int64_t planned_records) const;
-    /// apply_update(x, mean(planned_records)), without the whole mean in memory.
-    double apply_mean(std::span<float> x, std::int64_t planned_records) const;
+    std::vector<std::uint64_t> host_words() const;     ///< a copy of them
+    std::int64_t records() const { return records_; }  ///< of the updates that were added here
 
     /// Bytes of back-end memory that a sum of `size` words takes.
     static std::size_t device_bytes(std::size_t size);
 
 private:
-    template <class Visit>
-    void for_each_mean(std::int64_t planned_records, Visit visit) const;
-    template <class Visit>
-    void for_each_host_part(Visit visit) const;
+    void accumulate(std::span<const float> client, std::span<const float> global, std::size_t first,
+                    double weight);
 
     Backend& backend_;
     bool host_memory_;
@@ -67,9 +62,27 @@ private:
     double weight_ = 0;
 };
 
-/// FedAvg's server step (arXiv 1602.05629): x <- fp32(x + delta), in double. Returns ||delta||.
-/// Throws ShapeError if the lengths differ.
-double apply_update(std::span<float> x, std::span<const double> delta);
+/// FedAvg's server step (arXiv 1602.05629), part by part as the ranks' sum comes in: x <- fp32(x +
+/// mean update), in double. The mean is the signed sum of words 2^-52, times planned / surviving
+/// records if they differ. How the words are cut into parts changes no bit.
+class ServerStep {
+public:
+    /// `x` must outlive the step. Throws RunError if nothing survived, or more than was planned.
+    ServerStep(std::span<float> x, std::int64_t surviving_records, std::int64_t planned_records);
+
+    /// Moves the next values of `x` by the next summed words. Throws ShapeError behind its end.
+    void take(std::span<const std::uint64_t> words);
+
+    double update_norm() const;                           ///< ||mean update||, of what was taken
+    std::uint64_t checksum() const { return checksum_; }  ///< checksum(x), of what was taken
+
+private:
+    std::span<float> x_;
+    double unit_;
+    std::size_t taken_ = 0;
+    std::array<double, 8> squares_{};
+    std::uint64_t checksum_ = 0;
+};
 
 /// By which ranks compare their copies of a vector: the sum of the values' bits, each times an odd
 /// 32-bit number of its place, modulo 2^64. A difference in one value always shows; accidental

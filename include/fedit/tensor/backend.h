@@ -248,8 +248,9 @@ public:
     // ---- the federation's sum
     /// words[i] += llrint((x[i] - x0[i]) * weight * 2^52) modulo 2^64: a client's update in fixed
     /// point. Difference and product are rounded once each, in double, the last step to nearest,
-    /// ties to even: the same integers on every back end. All three lie in back-end memory; |x -
-    /// x0| < 2^9 and 0 <= weight <= 4 were checked before.
+    /// ties to even: the same integers on every back end, and a negative weight takes back what its
+    /// positive one added. All three lie in back-end memory; |x - x0| < 2^9 and |weight| <= 4 were
+    /// checked before.
     virtual void accumulate_fixed(std::span<std::uint64_t> words, std::span<const float> x,
                                   std::span<const float> x0, double weight) = 0;
 };
