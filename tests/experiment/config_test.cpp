@@ -84,9 +84,11 @@ class BadValues : public testing::TestWithParam<BadValue> {};
 TEST_P(BadValues, RefusesWithPlaceValueAndWhatIsAccepted) {
     const auto [name, value, accepted] = GetParam();
     Config config;
-    EXPECT_TRUE(says(fault([&] { set_option(config, option(name), value, "run.ini, line 3"); }),
-                     {std::string("\"") + value + "\" is not a value of --" + name,
-                      "where: run.ini, line 3", accepted}));
+    const auto set = [&, name = name, value = value] {
+        set_option(config, option(name), value, "run.ini, line 3");
+    };
+    EXPECT_TRUE(says(fault(set), {std::string("\"") + value + "\" is not a value of --" + name,
+                                  "where: run.ini, line 3", accepted}));
     EXPECT_EQ(config, Config{}) << "a refused value must change nothing";
 }
 INSTANTIATE_TEST_SUITE_P(Values, BadValues,

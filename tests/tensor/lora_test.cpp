@@ -224,14 +224,14 @@ DrawnMasks draw_masks(Backend& backend, const Dropout& dropout, std::int64_t row
                       std::int64_t cols) {
     Matrix identity(cols, cols);
     for (std::int64_t i = 0; i < cols; ++i) identity(i, i) = 1;
-    const DeviceMatrix factor(backend, identity), gradient(backend, identity);
+    const DeviceMatrix factor(backend, identity), da(backend, identity), db(backend, identity);
     const DeviceMatrix ones(backend, Matrix(rows, cols, 1.0));
     const DeviceMatrix y(backend, Shape{rows, cols}), s(backend, Shape{rows, cols}),
         dx(backend, Shape{rows, cols}), ds(backend, Shape{rows, cols});
     const LoraSlot slot{.a = factor.floats(),
                         .b = factor.floats(),
-                        .da = gradient.floats(),
-                        .db = gradient.floats(),
+                        .da = da.floats(),
+                        .db = db.floats(),
                         .rank = cols};
     const std::vector<std::int64_t> row_begin{0, rows};
     backend.lora(y.view(), s.view(), ones.view(), {row_begin}, std::span(&slot, 1), dropout);

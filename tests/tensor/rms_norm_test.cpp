@@ -107,7 +107,7 @@ TEST_P(HeadRmsNorm, BackwardWritesTheGradient) {
     const DeviceMatrix device_x = activations(x, cols + padding), device_gain(backend(), gain),
                        device_dy = activations(dy, cols + padding),
                        dx = activations(random(rows, cols, 4), cols + padding);
-    const auto backward = [&](const DeviceMatrix& to) {
+    const auto backward = [&, heads = heads](const DeviceMatrix& to) {
         backend().head_rms_norm_backward(to.view(), device_dy.view(), device_x.view(), heads,
                                          device_gain.floats(), eps);
     };
