@@ -50,15 +50,22 @@ std::string cohort_text(const RoundPlan& plan) {
     return fmt::format("round 1 trains {} cohorts of clients:{}", plan.cohorts.size(), text);
 }
 
+/// What `fedit evaluate` can read as --data: the held-out records where there are some.
+std::string data_to_evaluate(const Config& config) {
+    if (!config.eval_data.empty()) return config.eval_data;
+    const bool no_test =
+        fs::is_directory(config.data) && !fs::exists(fs::path(config.data) / "global_test.json");
+    return no_test ? "HELD_OUT.jsonl" : config.data;
+}
+
 /// The command that gives the last evaluation again.
 std::string evaluate_command(const Config& config, const RunFolder& folder) {
     std::string result = folder.result_link().string();
     if (config.mode == "local") result += "/" + client_name(0);
     const std::string model =
         folder.result == "adapter" ? config.model + " --adapter " + result : result;
-    std::string command =
-        fmt::format("fedit evaluate --model {} --data {} --cutoff-len {}", model,
-                    config.eval_data.empty() ? config.data : config.eval_data, config.cutoff_len);
+    std::string command = fmt::format("fedit evaluate --model {} --data {} --cutoff-len {}", model,
+                                      data_to_evaluate(config), config.cutoff_len);
     if (!config.prompt_template.empty()) command += " --prompt-template " + config.prompt_template;
     if (!config.tokenizer.empty()) command += " --tokenizer " + config.tokenizer;
     if (config.train_on_inputs) command += " --train-on-inputs";

@@ -79,17 +79,19 @@ ClientFolder read_client_folder(const std::filesystem::path& folder, int num_cli
     const int count = count_clients(files, num_clients, folder);
     ClientFolder result;
     FaultList faults;
-    const auto read = [&](const std::filesystem::path& path) -> std::vector<Record> {
+    const auto read = [&](const std::filesystem::path& path,
+                          NoRecords none) -> std::vector<Record> {
         try {
-            return read_records(path);
+            return read_records(path, none);
         } catch (const InputError& error) {
             faults.add(error);
             return {};
         }
     };
-    for (int k = 0; k < count; ++k) result.clients.push_back(read(files.at(k)));
+    for (int k = 0; k < count; ++k)
+        result.clients.push_back(read(files.at(k), NoRecords::fine_in_array));
     const std::filesystem::path test = folder / "global_test.json";
-    if (std::filesystem::exists(test)) result.test = read(test);
+    if (std::filesystem::exists(test)) result.test = read(test, NoRecords::fault);
     faults.throw_if_any(folder.string());
     return result;
 }

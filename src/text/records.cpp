@@ -246,7 +246,7 @@ std::vector<Record> read_lines(std::string_view text, const std::string& source,
 
 }  // namespace
 
-std::vector<Record> read_records(const std::filesystem::path& path) {
+std::vector<Record> read_records(const std::filesystem::path& path, NoRecords none) {
     const std::string file = read_text_file(path);
     std::string_view text = file;
     constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
@@ -258,7 +258,7 @@ std::vector<Record> read_records(const std::filesystem::path& path) {
     std::vector<Record> records = is_array ? read_array(text, path.string(), faults)
                                            : read_lines(text, path.string(), faults);
     faults.throw_if_any(path.string());
-    if (records.empty()) {
+    if (records.empty() && !(is_array && none == NoRecords::fine_in_array)) {
         throw InputError({.what = "there are no records",
                           .where = path.string(),
                           .remedy = "give a JSON array of records, or one record a line"});

@@ -323,7 +323,7 @@ std::vector<BadInput> records() {
              fs::create_directories(folder / "clients");
              return evaluate(write_tiny_model(folder / "model"), (folder / "clients").string());
          },
-         {"global_test.json"}},
+         {"global_test.json", "give --data a file of records"}},
         {"gap_in_client_files",
          2,
          [](const fs::path& folder) {

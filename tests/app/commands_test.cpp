@@ -240,6 +240,22 @@ TEST(Train, LeavesARunThatInspectShowsAndEvaluateContinues) {
         << "the adapter folder holds the bits that the run evaluated";
 }
 
+TEST(Train, TakesAFolderOfClientsOneOfThemWithoutRecords) {
+    const fs::path folder = test::test_folder(), clients = folder / "clients";
+    const std::string model = test::write_tiny_model(folder / "model");
+    fs::create_directories(clients);
+    test::write_text(clients / "local_training_0.json", test::tokenised_records(4));
+    test::write_text(clients / "local_training_1.json", "[]");
+    test::write_text(clients / "local_training_2.json", test::tokenised_records(3));
+    const Outcome trained =
+        run_fedit({"train", "--model", model, "--data", clients.string(), "--output",
+                   (folder / "run").string(), "--rounds", "1", "--threads", "1", "--lora-r", "2"});
+    ASSERT_EQ(trained.code, 0) << trained.err;
+    EXPECT_TRUE(says(trained.err, {"clients without a trainable record are never sampled: 1",
+                                   "3 clients (files) hold 7 trainable records; 2 sampled a round",
+                                   "next: fedit evaluate", "--data HELD_OUT.jsonl"}));
+}
+
 TEST(Bench, ReportsTokensASecondAndTheShareOfTheProductRate) {
     const fs::path folder = test::test_folder();
     const std::string config = test::write_text(folder / "config.json", test::tiny_config());

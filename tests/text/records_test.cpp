@@ -232,9 +232,20 @@ TEST_F(Clients, NamesAFolderWithoutFilesAndAFolderThatIsNone) {
 
 TEST_F(Clients, TellsTheFaultsOfAllFilesAtOnce) {
     add("local_training_0.json", R"([{"instruction": "a"}])");
-    add("local_training_1.json", "[]");
+    add("local_training_1.json", "");
     test::expect_says(error_of(-1), {"local_training_0.json, element 0", "local_training_1.json",
                                      "there are no records"});
+}
+
+TEST_F(Clients, WhoseArrayIsEmptyHaveNoRecords) {
+    add("local_training_0.json", R"([{"instruction": "a", "output": "b"}])");
+    add("local_training_1.json", " [] ");
+    const ClientFolder folder = read_client_folder(folder_, -1);
+    ASSERT_EQ(folder.clients.size(), 2U);
+    EXPECT_EQ(folder.clients[0].size(), 1U);
+    EXPECT_TRUE(folder.clients[1].empty());
+    add("global_test.json", "[]");
+    test::expect_says(error_of(-1), {"global_test.json", "there are no records"});
 }
 
 TEST(SharedRecords, DollyAndItsClients) {

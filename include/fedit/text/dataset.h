@@ -24,6 +24,12 @@ struct Record {
     bool tokenised() const { return !input_ids.empty(); }
 };
 
+/// What a file without a record is.
+enum class NoRecords : std::uint8_t {
+    fault,
+    fine_in_array  ///< [] says that there are none; an empty file may have lost them
+};
+
 /// Records of one JSON array or JSON-lines file (told by content, not by name). Keys: instruction,
 /// input | context, output | response, category; or text alone, which has no prompt; or input_ids
 /// and labels (-100: none; at a position t the label is the token at t itself, the target of
@@ -31,9 +37,11 @@ struct Record {
 /// answer (the right one's index from 0, or its text), which is then the response where none is
 /// given. Throws InputError with all faulty lines or elements (at most 20 are named, the others
 /// counted) at once; an absent instruction or response is a fault, an empty one is not.
-std::vector<Record> read_records(const std::filesystem::path& path);
+std::vector<Record> read_records(const std::filesystem::path& path,
+                                 NoRecords none = NoRecords::fault);
 
-/// A folder in Shepherd's layout: local_training_<k>.json for k = 0 .. N-1, global_test.json.
+/// A folder in Shepherd's layout: local_training_<k>.json for k = 0 .. N-1, global_test.json. A
+/// client whose file is [] has no records.
 struct ClientFolder {
     std::vector<std::vector<Record>> clients;
     std::vector<Record> test;  ///< empty if there is no global_test.json
