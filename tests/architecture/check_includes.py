@@ -42,7 +42,11 @@ VENDORS = [
     ("nlohmann", re.compile(r"nlohmann/.*"), ["src/io", "tests/io", "tests/core"]),
     ("Boost.Program_options", re.compile(r"boost/program_options.*"), ["src/app", "tests/app"]),
     ("oneDNN", re.compile(r"(oneapi/)?(dnnl/)?dnnl.*\.hp?p?"), ["src/tensor", "tests/tensor"]),
-    ("Highway", re.compile(r"hwy/.*"), ["src/tensor", "tests/tensor", "src/federation"]),
+    (
+        "Highway",
+        re.compile(r"hwy/.*"),
+        ["src/tensor", "tests/tensor", "src/federation", "tests/federation"],
+    ),
     (
         "CUDA",
         re.compile(
