@@ -58,9 +58,9 @@ Layout adapter_layout(const Config& config) {
                             lora_config(config));
 }
 
-Parts aggregate_once(const Communicator& comm, Backend& backend, const DeviceSum& rank_sum,
+Parts aggregate_once(const Communicator& comm, OrderFreeSum& sum, const DeviceSum& rank_sum,
                      const std::vector<float>& client, std::vector<float>& global) {
-    OrderFreeSum sum(backend, global.size());
+    sum.clear();
     Parts parts;
     Lap lap(comm);
     if (const auto reason = sum.add(client, global, 1.0 / comm.size(), 1))
@@ -87,9 +87,10 @@ ExitCode bench_aggregation(const Context& context, const Config& config) {
     std::vector<float> client = global;
     for (std::size_t i = 0; i < client.size(); ++i)
         client[i] += 1e-3F * static_cast<float>((i + static_cast<std::size_t>(comm.rank())) % 17);
+    OrderFreeSum sum(*machine.backend, global.size());
     std::vector<Parts> times;
     for (std::int64_t step = 0; step <= config.bench_steps; ++step)
-        times.push_back(aggregate_once(comm, *machine.backend, rank_sum, client, global));
+        times.push_back(aggregate_once(comm, sum, rank_sum, client, global));
     times.erase(times.begin());  // the warm-up
     const auto middle = times.begin() + std::ssize(times) / 2;
     std::ranges::nth_element(times, middle, {}, &Parts::total);

@@ -67,15 +67,12 @@ void require_same_adapter(const Communicator& comm, std::uint64_t checksum,
 
 /// What this rank gathers in one round.
 struct RoundRunner::Local {
-    Local(Backend& backend, std::size_t size) : sum(backend, size) {}
-
     void save(const ClientStore& store) {
         for (const auto& [client, outcome] : unsaved) store.save(client, outcome);
         unsaved.clear();
         unsaved_seconds = 0;
     }
 
-    OrderFreeSum sum;
     std::vector<SummedClient> summed;  ///< kept in rounds that log the aggregation error
     std::vector<ClientRow> rows;
     std::vector<std::pair<int, TrainOutcome>> unsaved;  ///< of ended cohorts, not on disk yet
@@ -95,7 +92,7 @@ RoundRunner::RoundRunner(const Context& context, const Config& config, const Fed
       data_(data),
       layout_(layout),
       trainer_(trainer),
-      backend_(backend),
+      sum_(backend, local_clients == nullptr ? static_cast<std::size_t>(layout.size) : 0),
       rank_sum_(context.comm, backend, sum_choice(config)),
       watch_(watch),
       folder_(folder),
@@ -218,10 +215,10 @@ std::vector<TrainOutcome> RoundRunner::train_cohort(
 void RoundRunner::contribute(const PlannedClient& who, const std::vector<float>& start,
                              TrainOutcome& outcome, Local& local) {
     const std::vector<float>& x = outcome.state.x;
-    const std::optional<std::string> reason =
-        outcome.end == TrainEnd::diverged ? outcome.fault
-        : local_clients_ != nullptr       ? screen(x, start)
-                                          : local.sum.add(x, start, who.weight, who.records);
+    const std::optional<std::string> reason = outcome.end == TrainEnd::diverged ? outcome.fault
+                                              : local_clients_ != nullptr
+                                                  ? screen(x, start)
+                                                  : sum_.add(x, start, who.weight, who.records);
     if (reason) {
         outcome.end = TrainEnd::diverged;
         outcome.fault = *reason;
@@ -321,8 +318,8 @@ RoundResult RoundRunner::aggregate(const RoundPlan& plan, std::vector<float>& x,
     const Communicator& comm = context_.comm;
     const auto start = Clock::now();
     comm.phase("aggregate");
-    ServerStep step(x, comm.sum(local.sum.records()), plan.records);
-    rank_sum_.sum(local.sum.words(), [&](auto words) { step.take(words); });
+    ServerStep step(x, comm.sum(sum_.records()), plan.records);
+    rank_sum_.sum(sum_.words(), [&](auto words) { step.take(words); });
     require_same_adapter(comm, step.checksum(), fmt::format("round {}", plan.round + 1));
     RoundResult result = gather_rows(plan, local);
     RoundRow& row = result.row;
@@ -385,7 +382,8 @@ std::optional<RoundResult> RoundRunner::run(const RoundPlan& plan, std::vector<f
     const ClientStore store = averaged
                                   ? ClientStore(context_.files, folder_.clients(plan.round), tag)
                                   : local_clients_->store(plan.round);
-    Local local(backend_, averaged ? x.size() : 0);
+    sum_.clear();
+    Local local;
     local.keep_summed = averaged && logs_aggregation_error(config_, plan.round);
     train_mine(plan, x, store, local);
     if (local.stopped) return std::nullopt;

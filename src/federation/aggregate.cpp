@@ -89,10 +89,16 @@ OrderFreeSum::OrderFreeSum(Backend& backend, std::size_t size)
       host_memory_(backend.info().host_memory),
       size_(size),
       words_(backend, size * sizeof(std::uint64_t)) {
-    backend_.fill({words_.floats(), 2 * size}, 0);  // a float's 0 has no bits either
+    clear();
     if (host_memory_) return;
     client_ = DeviceBuffer(backend, std::min(size, part_size) * sizeof(float));
     global_ = DeviceBuffer(backend, std::min(size, part_size) * sizeof(float));
+}
+
+void OrderFreeSum::clear() {
+    backend_.fill({words_.floats(), 2 * size_}, 0);  // a float's 0 has no bits either
+    weight_ = 0;
+    records_ = 0;
 }
 
 std::size_t OrderFreeSum::device_bytes(std::size_t size) {

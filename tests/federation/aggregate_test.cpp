@@ -75,6 +75,15 @@ TEST(OrderFreeSum, RefusesWeightsThatCouldOverflowAndLeavesTheSumAlone) {
     EXPECT_EQ(sum.add(far_client, far_global, 4, 1), std::nullopt);
 }
 
+TEST(OrderFreeSum, ForgetsAllWhenCleared) {
+    OrderFreeSum sum(test::any_backend(), 2);
+    ASSERT_EQ(sum.add(far_client, far_global, 3, 5), std::nullopt);
+    sum.clear();
+    EXPECT_EQ(sum.host_words(), (std::vector<std::uint64_t>{0, 0}));
+    EXPECT_EQ(sum.records(), 0);
+    EXPECT_EQ(sum.add(far_client, far_global, 4, 1), std::nullopt) << "a forgotten weight counts";
+}
+
 TEST(OrderFreeSum, RefusesVectorsOfAnotherLength) {
     OrderFreeSum sum(test::any_backend(), 2);
     EXPECT_EQ(sum.add(std::vector<float>{1}, far_global, 1, 1),

@@ -91,7 +91,7 @@ private:
     const FederatedData& data_;
     const Layout& layout_;
     LocalTrainer& trainer_;
-    Backend& backend_;
+    OrderFreeSum sum_;  ///< of this rank's clients of a round
     DeviceSum rank_sum_;
     StopWatch& watch_;
     const RunFolder& folder_;

@@ -32,6 +32,8 @@ class OrderFreeSum {
 public:
     /// `size` words, all 0. `backend` must outlive the sum.
     OrderFreeSum(Backend& backend, std::size_t size);
+    /// Forgets all updates; the memory stays.
+    void clear();
 
     /// Adds one update, unless screen() has a reason against it: then returns the reason, and the
     /// sum is as before. Both vectors are the host's. Throws ShapeError if `global` has another
