@@ -18,15 +18,12 @@ std::optional<Tokenizer> read_tokenizer(const Config& config, Wanted wanted) {
 }
 
 RecordSet read_record_set(const Config& config, Wanted tokenizer) {
-    fs::path path = config.data;
-    if (fs::is_directory(path)) {
-        path /= "global_test.json";
-        if (!fs::exists(path))
-            throw InputError({.what = "the folder has no held-out records",
-                              .where = path.string(),
-                              .remedy = "give --data a file of records; of a folder, its "
-                                        "global_test.json is read"});
-    }
+    const fs::path path = held_out_file(config.data);
+    if (path != config.data && !fs::exists(path))
+        throw InputError({.what = "the folder has no held-out records",
+                          .where = path.string(),
+                          .remedy = "give --data a file of records; of a folder, its "
+                                    "global_test.json is read"});
     std::vector<Record> records = read_records(path);
     const bool tokenised = std::all_of(records.begin(), records.end(),
                                        [](const Record& record) { return record.tokenised(); });

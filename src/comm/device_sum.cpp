@@ -44,10 +44,10 @@ struct DeviceSum::Impl {
 
     void connect();
     void sum_by_nccl(std::span<std::uint64_t> words) const;
-    /// By MPI, through host memory.
-    void sum_staged(std::span<std::uint64_t> words, const UseWords& use) const;
-    /// Calls `use` with the device's words.
-    void show(std::span<const std::uint64_t> words, const UseWords& use) const;
+    /// Whether the words on the device are the sum already, or MPI has to add them.
+    bool summed_on_device() const { return link || comm.size() == 1; }
+    /// Part by part: to the host, there summed by MPI if they are not yet, and used.
+    void pass_through_host(std::span<std::uint64_t> words, const UseWords& use) const;
 
     const Communicator& comm;
     Backend& backend;
@@ -71,22 +71,14 @@ void DeviceSum::Impl::sum_by_nccl(std::span<std::uint64_t> words) const {
     link->sum(words);
 }
 
-void DeviceSum::Impl::sum_staged(std::span<std::uint64_t> words, const UseWords& use) const {
+void DeviceSum::Impl::pass_through_host(std::span<std::uint64_t> words, const UseWords& use) const {
     std::vector<std::uint64_t> part;
     for_each_chunk(words, [&](std::span<std::uint64_t> chunk) {
         part.resize(chunk.size());
         backend.download(std::as_writable_bytes(std::span(part)), chunk.data());
+        if (summed_on_device()) return use(part);
         comm.sum(std::span(part), use);
         backend.upload(chunk.data(), std::as_bytes(std::span(part)));
-    });
-}
-
-void DeviceSum::Impl::show(std::span<const std::uint64_t> words, const UseWords& use) const {
-    std::vector<std::uint64_t> part;
-    for_each_chunk(words, [&](std::span<const std::uint64_t> chunk) {
-        part.resize(chunk.size());
-        backend.download(std::as_writable_bytes(std::span(part)), chunk.data());
-        use(part);
     });
 }
 
@@ -101,10 +93,10 @@ DeviceSum::DeviceSum(DeviceSum&&) noexcept = default;
 DeviceSum& DeviceSum::operator=(DeviceSum&&) noexcept = default;
 
 void DeviceSum::sum(std::span<std::uint64_t> words, const UseWords& use) const {
-    if (impl_->backend.info().host_memory) return impl_->comm.sum(words, use);
-    if (!impl_->link && impl_->comm.size() > 1) return impl_->sum_staged(words, use);
-    if (impl_->link) impl_->sum_by_nccl(words);
-    if (use) impl_->show(words, use);
+    const Impl& impl = *impl_;
+    if (impl.backend.info().host_memory) return impl.comm.sum(words, use);
+    if (impl.link) impl.sum_by_nccl(words);
+    if (use || !impl.summed_on_device()) impl.pass_through_host(words, use);
 }
 
 const std::string& DeviceSum::way() const {

@@ -12,6 +12,7 @@
 #include "fedit/experiment/local_clients.h"
 #include "fedit/federation/plan.h"
 #include "fedit/tensor/machine_rate.h"
+#include "fedit/text/dataset.h"
 
 namespace fedit {
 
@@ -53,9 +54,7 @@ std::string cohort_text(const RoundPlan& plan) {
 /// What `fedit evaluate` can read as --data: the held-out records where there are some.
 std::string data_to_evaluate(const Config& config) {
     if (!config.eval_data.empty()) return config.eval_data;
-    const bool no_test =
-        fs::is_directory(config.data) && !fs::exists(fs::path(config.data) / "global_test.json");
-    return no_test ? "HELD_OUT.jsonl" : config.data;
+    return fs::exists(held_out_file(config.data)) ? config.data : "HELD_OUT.jsonl";
 }
 
 /// The command that gives the last evaluation again.

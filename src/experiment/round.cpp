@@ -215,10 +215,14 @@ std::vector<TrainOutcome> RoundRunner::train_cohort(
 void RoundRunner::contribute(const PlannedClient& who, const std::vector<float>& start,
                              TrainOutcome& outcome, Local& local) {
     const std::vector<float>& x = outcome.state.x;
-    const std::optional<std::string> reason = outcome.end == TrainEnd::diverged ? outcome.fault
-                                              : local_clients_ != nullptr
-                                                  ? screen(x, start)
-                                                  : sum_.add(x, start, who.weight, who.records);
+    std::optional<std::string> reason;
+    if (outcome.end == TrainEnd::diverged) {
+        reason = outcome.fault;
+    } else if (local_clients_ != nullptr) {
+        reason = screen(x, start);
+    } else {
+        reason = sum_.add(x, start, who.weight, who.records);
+    }
     if (reason) {
         outcome.end = TrainEnd::diverged;
         outcome.fault = *reason;

@@ -5,7 +5,6 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include <algorithm>
 #include <bit>
 #include <cstdint>
 
@@ -14,10 +13,14 @@
 HWY_BEFORE_NAMESPACE();
 namespace fedit::vector_loops::HWY_NAMESPACE {
 
+inline double Difference(float client, float global) {
+    return static_cast<double>(client) - static_cast<double>(global);
+}
+
 bool AllNear(const float* client, const float* global, std::size_t count, double bound) {
     int far = 0;  // without leaving early, which lets several values be compared at once
     for (std::size_t i = 0; i < count; ++i) {
-        const double difference = static_cast<double>(client[i]) - static_cast<double>(global[i]);
+        const double difference = Difference(client[i], global[i]);
         far |= difference < bound && difference > -bound ? 0 : 1;
     }
     return far == 0;
@@ -28,12 +31,12 @@ void AddSquaredDifferences(const float* client, const float* global, std::size_t
     std::size_t i = 0;
     for (; i + lanes <= count; i += lanes) {
         for (std::size_t lane = 0; lane < lanes; ++lane) {
-            const double difference = static_cast<double>(client[i + lane]) - global[i + lane];
+            const double difference = Difference(client[i + lane], global[i + lane]);
             sums[lane] += difference * difference;
         }
     }
     for (; i < count; ++i) {
-        const double difference = static_cast<double>(client[i]) - global[i];
+        const double difference = Difference(client[i], global[i]);
         sums[i % lanes] += difference * difference;
     }
 }

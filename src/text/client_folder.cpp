@@ -64,6 +64,10 @@ int count_clients(const std::map<int, std::filesystem::path>& files, int wanted,
 
 }  // namespace
 
+std::filesystem::path held_out_file(const std::filesystem::path& data) {
+    return std::filesystem::is_directory(data) ? data / "global_test.json" : data;
+}
+
 ClientFolder read_client_folder(const std::filesystem::path& folder, int num_clients) {
     if (!std::filesystem::is_directory(folder)) {
         throw InputError({.what = "this is no folder",
@@ -90,7 +94,7 @@ ClientFolder read_client_folder(const std::filesystem::path& folder, int num_cli
     };
     for (int k = 0; k < count; ++k)
         result.clients.push_back(read(files.at(k), NoRecords::fine_in_array));
-    const std::filesystem::path test = folder / "global_test.json";
+    const std::filesystem::path test = held_out_file(folder);
     if (std::filesystem::exists(test)) result.test = read(test, NoRecords::fault);
     faults.throw_if_any(folder.string());
     return result;

@@ -61,6 +61,18 @@ double norm(const std::vector<double>& values) {
     return std::sqrt(std::inner_product(values.begin(), values.end(), values.begin(), 0.0));
 }
 
+/// The mean update, each value rounded to fp32 once: a step from zero.
+std::vector<float> mean_update(const OrderFreeSum& sum, std::int64_t planned_records) {
+    const std::vector<std::uint64_t> words = sum.host_words();
+    std::vector<float> x(words.size());
+    ServerStep(x, sum.records(), planned_records).take(words);
+    return x;
+}
+
+std::vector<float> to_fp32(const std::vector<double>& values) {
+    return {values.begin(), values.end()};
+}
+
 class FixedPoint : public testing::TestWithParam<const char*> {};
 
 TEST_P(FixedPoint, WordsSumDeltaAndNewVectorAreExact) {
@@ -78,6 +90,7 @@ TEST_P(FixedPoint, WordsSumDeltaAndNewVectorAreExact) {
         ASSERT_EQ(sum.add(client, x, weights[k], 1), std::nullopt);
     }
     EXPECT_EQ(sum.host_words(), hex_words(c["sum"]));
+    EXPECT_EQ(mean_update(sum, sum.records()), to_fp32(doubles(c["delta"])));
     ServerStep step(x, sum.records(), sum.records());
     step.take(sum.host_words());
     EXPECT_DOUBLE_EQ(step.update_norm(), norm(doubles(c["delta"])));
@@ -100,7 +113,9 @@ TEST(FixedPointSurvivors, AreScaledOnceByPlannedOverSurvivingRecords) {
         ASSERT_EQ(sum.add(floats(c["xk"][k]), x, weights[k], records[k]), std::nullopt);
     EXPECT_EQ(sum.host_words(), hex_words(c["sum_survivors"]));
     EXPECT_EQ(sum.records(), c["surviving_records"].as_int());
-    ServerStep step(x, sum.records(), c["planned_records"].as_int());
+    const std::int64_t planned = c["planned_records"].as_int();
+    EXPECT_EQ(mean_update(sum, planned), to_fp32(doubles(c["delta_survivors"])));
+    ServerStep step(x, sum.records(), planned);
     step.take(sum.host_words());
     EXPECT_DOUBLE_EQ(step.update_norm(), norm(doubles(c["delta_survivors"])));
     const auto want = floats(c["x_new_survivors"]);

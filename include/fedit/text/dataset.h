@@ -40,6 +40,9 @@ enum class NoRecords : std::uint8_t {
 std::vector<Record> read_records(const std::filesystem::path& path,
                                  NoRecords none = NoRecords::fault);
 
+/// Where held-out records lie: of a folder its global_test.json, which may be absent; else `data`.
+std::filesystem::path held_out_file(const std::filesystem::path& data);
+
 /// A folder in Shepherd's layout: local_training_<k>.json for k = 0 .. N-1, global_test.json. A
 /// client whose file is [] has no records.
 struct ClientFolder {

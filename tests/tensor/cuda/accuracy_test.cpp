@@ -45,13 +45,9 @@ Matrix operand(std::int64_t rows, std::int64_t cols, std::uint64_t stream, doubl
 
 /// ||got - want|| / ||want|| is at most twice PyTorch's. `name`: "operation__result".
 void expect_as_accurate(const char* name, const Matrix& got, const Matrix& want, double pytorch) {
-    double difference = 0, norm = 0;
     ASSERT_EQ(got.values.size(), want.values.size());
-    for (std::size_t i = 0; i < want.values.size(); ++i) {
-        difference += std::pow(got.values[i] - want.values[i], 2);
-        norm += std::pow(want.values[i], 2);
-    }
-    const double error = std::sqrt(difference / norm);
+    const auto [difference, norm] = deviation(got, want);
+    const double error = difference / norm;
     testing::Test::RecordProperty(name, std::to_string(error));
     EXPECT_LE(error, 2 * pytorch) << name << ", PyTorch: " << pytorch;
 }

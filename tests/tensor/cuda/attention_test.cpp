@@ -21,13 +21,10 @@ struct Case {
 /// The root of the sum of squared differences, relative to that of `want`; to the inputs, which are
 /// about 1, where nothing is left of `want`. NaN fails.
 testing::AssertionResult near(const Matrix& got, const Matrix& want, Dtype dtype) {
-    double difference = 0, norm = 0;
-    for (std::size_t i = 0; i < want.values.size(); ++i) {
-        difference += std::pow(got.values[i] - want.values[i], 2);
-        norm += std::pow(want.values[i], 2);
-    }
-    if (norm == 0) norm = static_cast<double>(want.values.size());
-    const double error = std::sqrt(difference / norm), allowed = dtype == Dtype::fp32 ? 1e-6 : 6e-3;
+    auto [error, norm] = deviation(got, want);
+    if (norm == 0) norm = std::sqrt(static_cast<double>(want.values.size()));
+    error /= norm;
+    const double allowed = dtype == Dtype::fp32 ? 1e-6 : 6e-3;
     if (error <= allowed) return testing::AssertionSuccess();
     return testing::AssertionFailure() << "relative error " << error << ", allowed " << allowed;
 }

@@ -142,14 +142,10 @@ private:
         return a;
     }
     void expect_near(const Matrix& want, const Matrix& got) const {
-        double difference = 0, norm = 0;
-        for (std::size_t i = 0; i < want.values.size(); ++i) {
-            difference += std::pow(got.values[i] - want.values[i], 2);
-            norm += std::pow(want.values[i], 2);
-        }
+        const auto [error, norm] = deviation(got, want);
         // bf16: input, factor, s and result are rounded to 8 bits, what is summed is not.
         const double allowed = case_.dtype == Dtype::fp32 ? 1e-6 : 4 * 0x1p-9;
-        EXPECT_LE(std::sqrt(difference), allowed * std::sqrt(norm));
+        EXPECT_LE(error, allowed * norm);
     }
 
     Case case_;

@@ -87,6 +87,15 @@ std::vector<TwinCase> twin_cases() {
     return cases;
 }
 
+Deviation deviation(const Matrix& got, const Matrix& want) {
+    Deviation squares;
+    for (std::size_t i = 0; i < want.values.size(); ++i) {
+        squares.error += std::pow(got.values[i] - want.values[i], 2);
+        squares.norm += std::pow(want.values[i], 2);
+    }
+    return {std::sqrt(squares.error), std::sqrt(squares.norm)};
+}
+
 Matrix rounded_to(Dtype dtype, Matrix m) {
     if (dtype == Dtype::bf16) {
         for (double& value : m.values) {

@@ -66,6 +66,12 @@ std::vector<Matrix> run_twin(const Twin& twin);
 /// left out, `twin` changes a bit or cannot end, in one of the orders. All must be reached.
 testing::AssertionResult every_barrier_matters(const std::string& file, const Twin& twin);
 
+/// Roots of sums of squares: of got - want, and of want.
+struct Deviation {
+    double error = 0, norm = 0;
+};
+Deviation deviation(const Matrix& got, const Matrix& want);
+
 /// `close` with the tolerance of an element type.
 testing::AssertionResult agrees(const Matrix& got, const Matrix& want, Dtype dtype,
                                 double summed = 0);
