@@ -5,12 +5,13 @@ the same cores.
     beside_peft.py --fedit FEDIT --peer-script peft_lora.py --config bench-110m.json
                    --records FILE.jsonl [--device cuda] [--ways plain bucket compile] [--steps 2]
                    [--output FOLDER]
+    beside_peft.py ... --model FOLDER --cutoff-len 1024 --peer-micro-batch-size 4   # of one there is
 
 Run it with the Python that has torch, transformers and peft, on a machine that does nothing else.
-The peer makes the random model first, and both sides load it; after each way of the peer fedit
-runs, so that both meet the machine in the same mood. Prints a table in Markdown; the JSON lines of
-every run are in FOLDER/runs.jsonl. A ratio is tokens/s of fedit over tokens/s of the peer before
-it.
+The peer makes the random model first, if none is given, and both sides load it; after each way of
+the peer fedit runs, so that both meet the machine in the same mood. Prints a table in Markdown; the
+JSON lines of every run are in FOLDER/runs.jsonl. A ratio is tokens/s of fedit over tokens/s of the
+peer before it.
 """
 
 import argparse
@@ -78,7 +79,9 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fedit", required=True)
     parser.add_argument("--peer-script", required=True)
-    parser.add_argument("--config", required=True, help="config.json of the random model")
+    either = parser.add_mutually_exclusive_group(required=True)
+    either.add_argument("--config", help="config.json of a random model that the peer makes")
+    either.add_argument("--model", type=pathlib.Path, help="or the folder of a model")
     parser.add_argument("--records", required=True,
                         help="JSON lines with input_ids and first_label")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu",
@@ -87,6 +90,9 @@ def main():
     parser.add_argument("--ways", nargs="+", choices=PEER_WAYS, default=list(PEER_WAYS))
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--micro-batch-size", type=int, default=8)
+    parser.add_argument("--peer-micro-batch-size", type=int,
+                        help="where the peer's memory does not hold as many")
+    parser.add_argument("--cutoff-len", type=int, default=512)
     parser.add_argument("--steps", type=int, default=2,
                         help="steps to time after one to warm up; the median counts")
     parser.add_argument("--output", type=pathlib.Path,
@@ -96,16 +102,18 @@ def main():
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.output or pathlib.Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        model = folder / "model"
+        model = args.model or folder / "model"
         batch = ["--records", args.records, "--precision", args.precision, "--steps", args.steps]
-        batch += ["--batch", args.batch_size, "--micro-batch", args.micro_batch_size]
-        batch += ["--device", args.device]
+        batch += ["--batch", args.batch_size, "--device", args.device]
+        batch += ["--micro-batch", args.peer_micro_batch_size or args.micro_batch_size]
+        batch += ["--cutoff", args.cutoff_len]
         with open(folder / "runs.jsonl", "w") as lines:
             pairs = []
             fedit = [args.fedit, "bench", "--model", model, "--data", args.records]
             fedit += ["--dtype", args.precision]
             fedit += ["--batch-size", args.batch_size, "--micro-batch-size", args.micro_batch_size]
             fedit += ["--device", args.device, "--steps", args.steps]
+            fedit += ["--cutoff-len", args.cutoff_len]
             fedit += ["--lora-target-modules", "all-linear", "--output-format", "json"]
             for way in args.ways:
                 source = (["--model", model] if model.exists()

@@ -46,9 +46,7 @@ def machine(p):
 @check("tests")
 def tests(p):
     """Every test program; with a GPU none may skip anything, and the twins must have run."""
-    counts = {"passed": 0, "failed": [], "skipped": [], "on_gpu": 0}
-    for test in p.tests:
-        p.run_test(test, counts)
+    counts = p.run_tests(p.tests)
     facts = {**counts, "programs": len(p.tests)}
     if counts["failed"]:
         raise Failed(f"{len(counts['failed'])} tests failed: {', '.join(counts['failed'])}", facts)
@@ -64,11 +62,10 @@ def tests(p):
 @check("story-federated")
 def story_federated(p):
     """Three federated rounds of the real model in fp32 equal the independent implementation."""
-    counts = {"passed": 0, "failed": [], "skipped": [], "on_gpu": 0}
     story = [test for test in p.tests if test["name"] == "app/story_federated"]
     if not story:
         raise Failed("the test app/story_federated is not in this bundle")
-    p.run_test(story[0], counts, {"FEDIT_TEST_DEVICE": p.device})
+    counts = p.run_tests(story, {"FEDIT_TEST_DEVICE": p.device})
     if counts["failed"] or counts["skipped"] or not counts["passed"]:
         raise Failed("the run differs from the fixtures, or did not run", counts)
     return counts
@@ -157,19 +154,14 @@ def bits_over_nccl(p):
 def sanitizer(p):
     """compute-sanitizer's four tools over the tests of the operations on the GPU."""
     programs = [test for test in p.tests if test["name"].startswith("tensor/")]
+    programs = [test for test in programs if p.gpu_test_names(test)]
+    if not programs:
+        raise Failed("no test of an operation on the GPU was found")
     tools = ("memcheck",) if p.quick else ("memcheck", "racecheck", "initcheck", "synccheck")
-    facts, faults = {}, []
-    for tool in tools:
-        ran = 0
-        for test in programs:
-            if not p.gpu_test_names(test):
-                continue
-            ran += 1
-            if not p.sanitize(tool, test):
-                faults.append(f"{tool} on {test['name']}")
-        facts[tool] = ran
-        if ran == 0:
-            raise Failed("no test of an operation on the GPU was found", facts)
+    work = [(tool, test) for tool in tools for test in programs]
+    clean = p.side_by_side(lambda pair: p.sanitize(*pair), work)
+    facts = {tool: len(programs) for tool in tools}
+    faults = [f"{tool} on {test['name']}" for (tool, test), fine in zip(work, clean) if not fine]
     if faults:
         raise Failed("faults: " + ", ".join(faults), facts)
     return facts
@@ -205,6 +197,8 @@ def arguments():
     parser.add_argument("--skip", default="", help="names of checks, by comma")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--limit", type=int, default=600, help="seconds until a command is killed")
+    parser.add_argument("--jobs", type=int, default=1,
+                        help="tests that run side by side, sharing the card")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--list", action="store_true", help="name the checks and stop")
     return parser.parse_args()

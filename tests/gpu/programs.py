@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -49,6 +50,7 @@ class Programs:
 
     def __init__(self, options):
         self.device, self.quick, self.limit = options.device, options.quick, options.limit
+        self.jobs = options.jobs
         self.gpu = options.device == "cuda"
         self.dtypes = ("fp32", "bf16") if self.gpu else ("fp32",)
         self.output = options.output.resolve()
@@ -139,8 +141,19 @@ class Programs:
 
     # ---- test programs
 
-    def run_test(self, test, counts, extra=None):
-        """Runs one entry of the list and adds what it counted."""
+    def side_by_side(self, function, work):
+        """What the function gives for each item, in order, `jobs` at a time."""
+        with ThreadPoolExecutor(self.jobs) as pool:
+            return list(pool.map(function, work))
+
+    def run_tests(self, tests, extra=None):
+        """Runs entries of the list; how many tests passed and ran on the GPU, which did not."""
+        total = {"passed": 0, "failed": [], "skipped": [], "on_gpu": 0}
+        for counts in self.side_by_side(lambda test: self._run_test(test, extra), tests):
+            total = {name: total[name] + counts[name] for name in total}
+        return total
+
+    def _run_test(self, test, extra):
         folder = self.output / "test_runs" / test["name"]
         folder.mkdir(parents=True, exist_ok=True)
         report = folder / "report.json"
@@ -149,22 +162,22 @@ class Programs:
         words = [] if test["ranks"] else [f"--gtest_output=json:{report}"]
         code, said = self.call("tests", self.ranks(test["ranks"], [test["program"], *words]), extra,
                                limit=4 * test["timeout"], folder=folder)
+        counts = {"passed": 0, "failed": [], "skipped": [], "on_gpu": 0}
         if code != 0:
             counts["failed"].append(test["name"])
         if test["ranks"]:
             counts["passed"] += said.count("[       OK ]")
             counts["skipped"] += [test["name"]] * said.count("[  SKIPPED ] ")
-            return
-        if not report.exists():
-            return
-        for suite in json.loads(report.read_text())["testsuites"]:
-            for case in suite["testsuite"]:
-                full = f"{test['name']}: {suite['name']}.{case['name']}"
-                if case["result"] == "SKIPPED":
-                    counts["skipped"].append(full)
-                elif "failures" not in case:
-                    counts["passed"] += 1
-                    counts["on_gpu"] += runs_on_gpu(full)
+        elif report.exists():
+            for suite in json.loads(report.read_text())["testsuites"]:
+                for case in suite["testsuite"]:
+                    full = f"{test['name']}: {suite['name']}.{case['name']}"
+                    if case["result"] == "SKIPPED":
+                        counts["skipped"].append(full)
+                    elif "failures" not in case:
+                        counts["passed"] += 1
+                        counts["on_gpu"] += runs_on_gpu(full)
+        return counts
 
     def gpu_test_names(self, test):
         """The tests of a program that run on the GPU."""
