@@ -70,11 +70,12 @@ void choose_head(std::int64_t head_dim, const Body& body) {
     }
 }
 
-/// One block for each tile of 64 rows and head, or one warp for each row and head.
-inline Grid tile_grid(std::int64_t tokens, const DeviceSequences& sequences, std::int64_t heads,
-                      int threads, std::size_t shared_bytes) {
-    return {.x = tile_numbers(tokens, sequences.count, own_rows),
-            .threads = threads,
+/// One block for each tile of `rows` and head, or one warp for each row and head.
+template <int D>
+Grid tile_grid(int rows, std::int64_t tokens, const DeviceSequences& sequences, std::int64_t heads,
+               std::size_t shared_bytes) {
+    return {.x = tile_numbers(tokens, sequences.count, rows),
+            .threads = HeadTile<D>::threads,
             .y = static_cast<int>(heads),
             .shared_bytes = shared_bytes};
 }
@@ -93,9 +94,8 @@ void launch_attention(const Launch& launch, TensorView out, float* lse, TensorVi
         const auto a = attention_of<Bf16>(views, lse, nullptr, shape, sequences);
         choose_head(shape.head_dim, [&](auto width) {
             constexpr int D = decltype(width)::value;
-            launch(
-                tile_grid(q.rows, sequences, shape.heads, HeadTile<D>::threads, forward_bytes<D>),
-                attention_kernel<D>, a);
+            launch(tile_grid<D>(forward_queries, q.rows, sequences, shape.heads, forward_bytes<D>),
+                   attention_kernel<D>, a);
         });
         return;
     }
@@ -112,16 +112,11 @@ void launch_plain_backward(const Launch& launch, const Attention<T>& a) {
     launch(row_grid(a.tokens, a.kv_heads), plain_attention_backward_kernel<T, Owner::keys>, a);
 }
 
-template <class Launch>
-void launch_tiled_backward(const Launch& launch, const Attention<Bf16>& a) {
-    choose_head(a.head_dim, [&](auto width) {
-        constexpr int D = decltype(width)::value;
-        const auto grid = [&](int heads) {
-            return tile_grid(a.tokens, a.sequences, heads, HeadTile<D>::threads, backward_bytes<D>);
-        };
-        launch(grid(a.heads), attention_backward_kernel<D, Owner::queries>, a);
-        launch(grid(a.kv_heads), attention_backward_kernel<D, Owner::keys>, a);
-    });
+template <int D, Owner owner, class Launch>
+void launch_tiled_backward(const Launch& launch, const Attention<Bf16>& a, int heads) {
+    using Size = BackwardTile<D, owner>;
+    launch(tile_grid<D>(Size::own, a.tokens, a.sequences, heads, Size::bytes),
+           attention_backward_kernel<D, owner>, a);
 }
 
 /// `lse` is what forward wrote; `delta`: attention_backward_scratch(...) floats.
@@ -136,7 +131,13 @@ void launch_attention_backward(const Launch& launch, const AttentionViews& views
         const auto a = attention_of<T>(views, const_cast<float*>(lse), delta, shape, sequences);
         launch(row_grid(a.tokens, a.heads), attention_delta_kernel<T>, a);
         if constexpr (std::is_same_v<T, Bf16>) {
-            if (fits_tiles(views, shape)) return launch_tiled_backward(launch, a);
+            if (fits_tiles(views, shape)) {
+                return choose_head(a.head_dim, [&](auto width) {
+                    constexpr int D = decltype(width)::value;
+                    launch_tiled_backward<D, Owner::queries>(launch, a, a.heads);
+                    launch_tiled_backward<D, Owner::keys>(launch, a, a.kv_heads);
+                });
+            }
         }
         launch_plain_backward(launch, a);
     });

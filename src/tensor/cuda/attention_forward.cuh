@@ -1,19 +1,23 @@
-// tensor/cuda/attention_forward.cuh: attention on tensor cores, forward: a block owns 64 queries of
-// a head and goes through their keys with the online softmax (FlashAttention-2, arXiv 2307.08691).
+// tensor/cuda/attention_forward.cuh: attention on tensor cores, forward: a block owns 128 queries
+// of a head and goes through their keys with the online softmax (FlashAttention-2, arXiv
+// 2307.08691). Keys arrive while weights meet values, values while queries meet keys.
 #pragma once
 
 #include "tensor/cuda/attention_tiles.cuh"
 
 namespace fedit::cuda {
 
-inline constexpr float log2_e = 1.44269504F, ln_2 = 0.69314718F;
+inline constexpr float log2_e = 1.44269504F;
 
-/// Keys of a tile.
-inline constexpr int forward_keys = 64;
-
-/// Bytes of a block's shared memory: queries, keys, values.
+/// Queries of a block, in 16-row tiles of a warp and in all; keys of a tile.
+inline constexpr int forward_tiles = 2, forward_queries = 64 * forward_tiles;
 template <int D>
-inline constexpr std::size_t forward_bytes = HeadTile<D>::bytes(own_rows + 2 * forward_keys);
+inline constexpr int forward_keys = D > 128 ? 32 : 64;
+
+/// Bytes of a block's shared memory: keys, values, queries.
+template <int D>
+inline constexpr std::size_t forward_bytes = HeadTile<D>::bytes(2 * forward_keys<D> +
+                                                                forward_queries);
 
 /// The running softmax of the two rows of which a thread holds a quarter each.
 struct OnlineSoftmax {
@@ -21,93 +25,146 @@ struct OnlineSoftmax {
     float total[2] = {};                    ///< this thread's part of the sum of weights
 };
 
-/// Turns scores x (16 x N, not yet scaled) into weights relative to the largest score so far, and
-/// gives the factors by which what was summed before shrinks. `distance` is that of element 0's key
-/// from its query's own key.
+/// Makes scores (16 x N) of keys that a query does not see -Inf. `distance` is that of element 0's
+/// key from its query's own key.
 template <int N>
-__device__ void to_weights(float (&x)[N / 8][4], float (&shrink)[2], OnlineSoftmax& softmax,
-                           int distance, int window, float scale) {
+__device__ void hide(float (&x)[N / 8][4], int distance, int window) {
+#pragma unroll
+    for (int n = 0; n < N / 8; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            if (!sees(distance + 8 * (i / 2) - 8 * n - i % 2, window)) x[n][i] = -INFINITY;
+        }
+    }
+}
+
+/// Turns scores x (16 x N, not yet scaled) into weights relative to the largest score so far, and
+/// gives the factors by which what was summed before shrinks. scale: in powers of 2.
+template <int N>
+__device__ void to_weights(std::uint32_t (&weights)[N / 16][4], const float (&x)[N / 8][4],
+                           float (&shrink)[2], OnlineSoftmax& softmax, float scale) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
         float largest = softmax.top[r];
 #pragma unroll
         for (int n = 0; n < N / 8; ++n) {
-#pragma unroll
-            for (int i = 0; i < 2; ++i) {
-                float& score = x[n][2 * r + i];
-                if (!sees(distance + 8 * r - 8 * n - i, window)) score = -INFINITY;
-                largest = fmaxf(largest, score);
-            }
+            largest = fmaxf(largest, fmaxf(x[n][2 * r], x[n][2 * r + 1]));
         }
         largest = fmaxf(largest, shfl_xor(largest, 1));
         largest = fmaxf(largest, shfl_xor(largest, 2));
         // Above a window's first row nothing may be visible yet.
-        const float base = largest == -INFINITY ? 0.0F : largest * scale * log2_e;
-        shrink[r] = exp2f(softmax.top[r] * scale * log2_e - base);
+        const float base = largest == -INFINITY ? 0.0F : largest * scale;
+        shrink[r] = exp2_approximate(softmax.top[r] * scale - base);
         softmax.top[r] = largest;
-        softmax.total[r] *= shrink[r];
+        float total = softmax.total[r] * shrink[r];
 #pragma unroll
         for (int n = 0; n < N / 8; ++n) {
-#pragma unroll
-            for (int i = 0; i < 2; ++i) {
-                float& score = x[n][2 * r + i];
-                score = exp2f(score * (scale * log2_e) - base);
-                softmax.total[r] += score;
-            }
+            const float left = exp2_approximate(x[n][2 * r] * scale - base);
+            const float right = exp2_approximate(x[n][2 * r + 1] * scale - base);
+            total += left + right;
+            weights[n / 2][r + 2 * (n % 2)] = pack(left, right);
         }
+        softmax.total[r] = total;
     }
 }
 
-/// Grid: tile_numbers(tokens, sequences, own_rows) x heads.
+/// Rows of the other side that some of a warp's rows meet, [begin, end), and those that all of them
+/// meet, [first, last].
+struct Reach {
+    int begin, end, first, last;
+
+    __device__ bool meets(int row, int count) const { return row < end && row + count > begin; }
+    __device__ bool whole(int row, int count) const {
+        return row >= first && row + count - 1 <= last;
+    }
+};
+
+/// The keys of `count` queries, at most `most`, whose first has the own key `own`.
+__device__ inline Reach keys_of(int own, int count, int most, int window) {
+    if (count <= 0) return {0, 0, 1, 0};
+    const auto seen_by_all = static_cast<int>(first_key(own + most - 1, window));
+    return {static_cast<int>(first_key(own, window)), own + min(count, most), seen_by_all, own};
+}
+
+/// Grid: tile_numbers(tokens, sequences, forward_queries) x heads. Later tiles, which have more
+/// keys, go first.
 template <int D>
 __global__ void __launch_bounds__(HeadTile<D>::threads) attention_kernel(Attention<Bf16> a) {
-    constexpr int N = forward_keys;
+    constexpr int N = forward_keys<D>, M = forward_tiles;
     auto* const keys = reinterpret_cast<Bf16*>(dynamic_shared());
     Bf16* const values = keys + N * HeadTile<D>::stride;
     Bf16* const queries = values + N * HeadTile<D>::stride;
-    const Tile tile = find_tile<own_rows>(a.sequences.begin, a.sequences.count, blockIdx.x);
+    const Tile tile = find_tile<forward_queries>(a.sequences.begin, a.sequences.count,
+                                                 gridDim.x - 1 - blockIdx.x);
     if (tile.empty()) return;
     const Sequence sequence = sequence_at(a.sequences, tile.segment);
     const int head = static_cast<int>(blockIdx.y), group = head / (a.heads / a.kv_heads);
-    const WarpPlace place = warp_place();
-    load_tile<D>(queries, a.q, head, a.head_dim, tile.first, tile.end, own_rows);
+    const WarpPlace place = warp_place<M>();
+    Bf16* const own_queries = queries + place.rows * HeadTile<D>::stride;
 
-    const std::int64_t own = sequence.own_key(tile.place);  // of the first query
-    const std::int64_t end = own + (tile.end - tile.first);
-    float sum[HeadTile<D>::columns / 8][4] = {}, shrink[2];
-    OnlineSoftmax softmax;
+    const std::int64_t first = uniform(tile.first);
+    const int own = uniform(static_cast<int>(sequence.own_key(tile.place)));  // of the first query
+    const int count = uniform(static_cast<int>(tile.end - tile.first)), end = own + count;
+    const Reach seen = keys_of(own + place.rows, count - place.rows, 16 * M, a.window);
+    int key = static_cast<int>(first_key(own, a.window)) / N * N;
+    start_tile<D, forward_queries>(queries, a.q, head, a.head_dim, first, count);
+    TileCopies<D, N> next_keys(a.k, group, a.head_dim, sequence.keys + key);
+    TileCopies<D, N> next_values(a.v, group, a.head_dim, sequence.keys + key);
+    next_keys.start(keys, a.k.stride, end - key, a.head_dim);
+
+    HeadSum<D, M> sum = {};
+    OnlineSoftmax softmax[M];
 #pragma unroll 1
-    for (std::int64_t key = first_key(own, a.window) / N * N; key < end; key += N) {
-        const std::int64_t row = sequence.keys + key, rows_end = sequence.keys + end;
-        load_tile<D>(keys, a.k, group, a.head_dim, row, rows_end, N);
-        load_tile<D>(values, a.v, group, a.head_dim, row, rows_end, N);
-        __syncthreads();
-        float x[N / 8][4] = {};
-        rows_times_rows<D, N>(x, queries + 16 * place.warp * HeadTile<D>::stride, keys);
-        to_weights<N>(x, shrink, softmax, static_cast<int>(own - key) + place.row - place.column,
-                      a.window, a.scale);
+    for (; key < end; key += N) {
+        wait_for_copies();
+        __syncthreads();  // the keys are here, and the values before have been used
+        next_values.start(values, a.v.stride, end - key, a.head_dim);
+        const bool busy = seen.meets(key, N);
+        Weights<M, N> weights;
+        if (busy) {
+            float x[M][N / 8][4] = {};
+            rows_times_rows<D, N, M>(x, own_queries, keys);
 #pragma unroll
-        for (int n = 0; n < HeadTile<D>::columns / 8; ++n) {
+            for (int m = 0; m < M; ++m) {
+                if (!seen.whole(key, N)) {
+                    hide<N>(x[m], own - key + place.row + 16 * m - place.column, a.window);
+                }
+                float shrink[2];
+                to_weights<N>(weights[m], x[m], shrink, softmax[m], a.scale * log2_e);
 #pragma unroll
-            for (int i = 0; i < 4; ++i) sum[n][i] *= shrink[i / 2];
+                for (int n = 0; n < HeadTile<D>::columns / 8; ++n) {
+#pragma unroll
+                    for (int i = 0; i < 4; ++i) sum[m][n][i] *= shrink[i / 2];
+                }
+            }
         }
-        weights_times_rows<D, N>(sum, x, values + place.group * HeadTile<D>::columns);
-        __syncthreads();  // before the tiles are written again
+        wait_for_copies();
+        __syncthreads();  // the values are here, and the keys have been used
+        if (key + N < end) next_keys.start(keys, a.k.stride, end - key - N, a.head_dim);
+        if (busy) {
+            weights_times_rows<D, N, M>(sum, weights, values + place.group * HeadTile<D>::columns);
+        }
     }
 
-    float factor[2];
+    float factor[M][2];
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-        float total = softmax.total[r];
-        total += shfl_xor(total, 1);
-        total += shfl_xor(total, 2);
-        factor[r] = 1.0F / total;
-        const std::int64_t query = tile.first + place.row + 8 * r;
-        if (place.lane % 4 == 0 && place.group == 0 && query < tile.end) {
-            a.lse[std::int64_t{head} * a.tokens + query] = softmax.top[r] * a.scale + logf(total);
+    for (int m = 0; m < M; ++m) {
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+            float total = softmax[m].total[r];
+            total += shfl_xor(total, 1);
+            total += shfl_xor(total, 2);
+            factor[m][r] = 1.0F / total;
+            const int query = place.row + 16 * m + 8 * r;
+            if (place.lane % 4 == 0 && place.group == 0 && query < count) {
+                a.lse[std::int64_t{head} * a.tokens + first + query] =
+                    softmax[m].top[r] * a.scale + logf(total);
+            }
         }
     }
-    store_tile<D>(a.out, head, a.head_dim, tile.first, tile.end, sum, factor);
+    // Behind the last barrier nobody reads queries.
+    store_sums<D, M>(own_queries, a.out, head, a.head_dim, first + place.rows, count - place.rows,
+                     sum, factor);
 }
 
 }  // namespace fedit::cuda

@@ -26,6 +26,12 @@ __device__ inline float to_float(Bf16 x) {
 __device__ inline Bf16 to_bf16(float x) {
     return {__bfloat16_as_ushort(__float2bfloat16_rn(x))};
 }
+/// 2^x to 2 units in the last place; 0 where that is less than the smallest normal number.
+__device__ inline float exp2_approximate(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
 /// Two bf16 in one register, `low` in the lower half.
 __device__ inline std::uint32_t pack(float low, float high) {
     const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
@@ -57,6 +63,28 @@ __device__ inline uint4 load16(const void* from) {
 }
 __device__ inline void store16(void* to, uint4 value) {
     *static_cast<uint4*>(to) = value;
+}
+/// Starts a copy of 16 bytes from global to shared memory; zeros, and nothing is read, unless
+/// `exists`. Both addresses must be multiples of 16. What a thread started it must wait for; what
+/// others did is there behind a barrier too.
+__device__ inline void start_copy16(void* to, const void* from, bool exists) {
+    const auto address = static_cast<unsigned>(__cvta_generic_to_shared(to));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+                 :
+                 : "r"(address), "l"(from), "r"(exists ? 16 : 0)
+                 : "memory");
+}
+/// The same for one float.
+__device__ inline void start_copy4(float* to, const float* from, bool exists) {
+    const auto address = static_cast<unsigned>(__cvta_generic_to_shared(to));
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;"
+                 :
+                 : "r"(address), "l"(from), "r"(exists ? 4 : 0)
+                 : "memory");
+}
+/// Until all copies that this thread started have arrived.
+__device__ inline void wait_for_copies() {
+    asm volatile("cp.async.wait_all;" : : : "memory");
 }
 /// *at = min(*at, value), whole. Integers: no order changes the result.
 __device__ inline void atomic_min(std::uint64_t* at, std::uint64_t value) {

@@ -221,9 +221,14 @@ TEST(AttentionBarriers, AreAllNeeded) {
     const Operands forward({"forward", Dtype::bf16, shape(1, 1, 64), {130}});
     EXPECT_TRUE(every_barrier_matters(
         "attention_forward.cuh", [&](const Launch& launch) { return forward.forward(launch); }));
-    const Operands backward({"backward", Dtype::bf16, shape(2, 1, 64), {70}});
-    EXPECT_TRUE(every_barrier_matters(
-        "attention_backward.cuh", [&](const Launch& launch) { return backward.backward(launch); }));
+    // Wide heads have one stage, and a barrier of their own.
+    const Operands narrow({"narrow", Dtype::bf16, shape(2, 1, 64), {70}});
+    const Operands wide({"wide", Dtype::bf16, shape(1, 1, 256), {40}});
+    EXPECT_TRUE(every_barrier_matters("attention_backward.cuh", [&](const Launch& launch) {
+        std::vector<Matrix> got = narrow.backward(launch);
+        got.push_back(wide.backward(launch)[0]);
+        return got;
+    }));
 }
 
 }  // namespace

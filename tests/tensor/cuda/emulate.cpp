@@ -20,12 +20,19 @@ struct Barrier {
     int arrived = 0, round = 0;
 };
 
+struct Copy {
+    void* to;
+    const void* from;
+    std::size_t bytes;
+};
+
 struct Fibre {
     ucontext_t context{};
     std::unique_ptr<std::byte[]> stack = std::make_unique_for_overwrite<std::byte[]>(stack_bytes);
     const Barrier* waits_for = nullptr;
-    int round = 0;      ///< of that barrier, when the wait began
-    int exchanges = 0;  ///< of the thread with its warp
+    int round = 0;               ///< of that barrier, when the wait began
+    int exchanges = 0;           ///< of the thread with its warp
+    std::vector<Copy> copies{};  ///< under way
     bool done = false;
 
     bool can_run() const { return !done && (waits_for == nullptr || waits_for->round != round); }
@@ -45,6 +52,8 @@ public:
     int lane() const { return running_ % warp_lanes; }
     const Slots& exchange_bytes(const void* mine, std::size_t bytes);
     void wait_for_block(const Site& site);
+    void start_copy(const Copy& copy);
+    void finish_copies();
     unsigned char* dynamic_shared() { return dynamic_shared_.data(); }
     void register_shared(void* memory, std::size_t bytes);
 
@@ -118,6 +127,7 @@ void Machine::run_block() {
         Fibre& fibre = fibres_[static_cast<std::size_t>(i)];
         fibre.waits_for = nullptr;
         fibre.exchanges = 0;
+        fibre.copies.clear();
         fibre.done = false;
         getcontext(&fibre.context);
         fibre.context.uc_stack.ss_sp = fibre.stack.get();
@@ -224,6 +234,22 @@ void Machine::wait_for_block(const Site& site) {
     yield();  // the last one too, so that the first warp of the order goes on first
 }
 
+void Machine::start_copy(const Copy& copy) {
+    std::memset(copy.to, poison, copy.bytes);
+    running().copies.push_back(copy);
+}
+
+void Machine::finish_copies() {
+    for (const Copy& copy : running().copies) {
+        if (copy.from == nullptr) {
+            std::memset(copy.to, 0, copy.bytes);
+        } else {
+            std::memcpy(copy.to, copy.from, copy.bytes);
+        }
+    }
+    running().copies.clear();
+}
+
 void Machine::register_shared(void* memory, std::size_t bytes) {
     std::memset(memory, poison, bytes);
     shared_.push_back({memory, bytes});
@@ -245,6 +271,14 @@ const Slots& exchange_bytes(const void* mine, std::size_t bytes) {
 
 void wait_for_block(const Site& site) {
     machine().wait_for_block(site);
+}
+
+void start_copy(void* to, const void* from, std::size_t bytes) {
+    machine().start_copy({to, from, bytes});
+}
+
+void finish_copies() {
+    machine().finish_copies();
 }
 
 unsigned char* dynamic_shared_bytes() {

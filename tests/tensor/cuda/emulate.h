@@ -4,9 +4,9 @@
 // runs until all its threads wait for the block, which is the widest spread of warps that barriers
 // allow. Found are: wrong indexes, wrong fragment layouts, reads of shared memory that nobody wrote
 // (it is filled with NaN before each block), accesses of 16 bytes that are not aligned, threads
-// that miss a barrier or a shuffle, and (order of warps, barriers left out) missing barriers. It
-// knows nothing of time, registers, caches, order between blocks, or rounding inside a tensor core.
-// It needs no CUDA toolkit.
+// that miss a barrier or a shuffle, reads of asynchronous copies that were not waited for, and
+// (order of warps, barriers left out) missing barriers. It knows nothing of time, registers,
+// caches, order between blocks, or rounding inside a tensor core. It needs no CUDA toolkit.
 #pragma once
 
 #include <algorithm>
@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <set>
 #include <source_location>
@@ -97,6 +98,10 @@ int lane();
 /// whole until the warp meets again.
 const Slots& exchange_bytes(const void* mine, std::size_t bytes);
 void wait_for_block(const Site& site);
+/// A copy to shared memory (of zeros, if `from` is null) that the running thread will wait for.
+/// Until then `to` is poisoned.
+void start_copy(void* to, const void* from, std::size_t bytes);
+void finish_copies();
 unsigned char* dynamic_shared_bytes();
 /// Shared memory of fixed size, to be poisoned now and before each block.
 void register_shared(void* memory, std::size_t bytes);

@@ -25,6 +25,10 @@ inline Bf16 to_bf16(float x) {
     const std::uint32_t bits = bits_of_float(x), odd = bits >> 16 & 1;
     return {static_cast<std::uint16_t>((bits + 0x7fff + odd) >> 16)};
 }
+inline float exp2_approximate(float x) {
+    const float y = std::exp2(x);
+    return y < std::numeric_limits<float>::min() ? 0.0F : y;
+}
 inline std::uint32_t pack(float low, float high) {
     return static_cast<std::uint32_t>(to_bf16(low).bits) |
            static_cast<std::uint32_t>(to_bf16(high).bits) << 16;
@@ -50,6 +54,17 @@ inline uint4 load16(const void* from) {
 inline void store16(void* to, uint4 value) {
     emulate::require_aligned(to, 16);
     std::memcpy(to, &value, sizeof value);
+}
+inline void start_copy16(void* to, const void* from, bool exists) {
+    emulate::require_aligned(to, 16);
+    emulate::require_aligned(from, 16);
+    emulate::start_copy(to, exists ? from : nullptr, 16);
+}
+inline void start_copy4(float* to, const float* from, bool exists) {
+    emulate::start_copy(to, exists ? from : nullptr, sizeof(float));
+}
+inline void wait_for_copies() {
+    emulate::finish_copies();
 }
 inline void atomic_min(std::uint64_t* at, std::uint64_t value) {
     *at = std::min(*at, value);
