@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <boost/program_options.hpp>
 #include <set>
 #include <vector>
@@ -67,9 +68,11 @@ public:
 
     bool has(std::string_view name) const { return seen_.count(name) > 0; }
 
-    /// File first, then the command line; all faults of both at once.
+    /// File first, then the command line; all faults of both at once. A size of micro-batches that
+    /// neither gives follows the batch size, here, so that a run stores what it trains with.
     Config settings() {
         Config config;
+        config.micro_batch_size = 0;  // no value that can be given
         read_file_named(config);
         for (const Word& word : words_) {
             const Option* option = find_option(word.string_key);
@@ -80,6 +83,9 @@ public:
             });
         }
         if (!faults_.empty()) throw InputError(std::move(faults_));
+        if (config.micro_batch_size == 0) {
+            config.micro_batch_size = std::min(Config{}.micro_batch_size, config.batch_size);
+        }
         return config;
     }
 

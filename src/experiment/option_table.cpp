@@ -156,8 +156,9 @@ void add_training(Table& table) {
                  "the whole batch.");
     table.number("micro-batch-size", &Config::micro_batch_size, identity, train | bench, "N", 1,
                  1e6,
-                 "Records in one pass through the model, at most --batch-size. Memory grows with "
-                 "it; speed too, up to some hundreds of tokens.");
+                 "Records in one pass through the model, at most --batch-size; left out: 8, or "
+                 "--batch-size where that is less. Memory grows with it; speed too, up to some "
+                 "hundreds of tokens.");
     table.text("optimizer", &Config::optimizer, identity, train, "NAME",
                "Local optimizer, started afresh each round. adamw: betas 0.9 and 0.999, eps 1e-8.",
                {"adamw", "sgd"});

@@ -73,7 +73,7 @@ std::size_t Decoder::Impl::activation_bytes(const PassSize& size, Pass pass) con
     // A product may copy its operand and its result into the form that its kernel wants.
     const std::int64_t copied = config.hidden_size + 2 * config.intermediate_size;
     return counter.used() + static_cast<std::size_t>(size.rows * copied) * sizeof(float) +
-           packed_dense_bytes();
+           packed_dense_bytes() + backend.loss_bytes(size.target_rows, config.vocab_size);
 }
 
 void Decoder::Impl::reserve(const PassSize& size, Pass pass) {

@@ -173,6 +173,10 @@ Dtype TimedBackend::activation_dtype(Dtype products) const {
     return inner_.activation_dtype(products);
 }
 
+std::size_t TimedBackend::loss_bytes(std::int64_t rows, std::int64_t vocab) const {
+    return inner_.loss_bytes(rows, vocab);
+}
+
 void* TimedBackend::allocate(std::size_t bytes) {
     return timed(Operation::allocate, 0, [&] { return inner_.allocate(bytes); });
 }

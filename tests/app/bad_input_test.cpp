@@ -219,7 +219,7 @@ std::vector<BadInput> command_lines() {
         {"unknown_choice", 2, bad_training({"--optimizer", "adam"}), {"one of: adamw, sgd"}},
         {"micro_batch_above_batch",
          2,
-         bad_training({"--batch-size", "4"}),
+         bad_training({"--batch-size", "4", "--micro-batch-size", "8"}),
          {"--micro-batch-size 8, --batch-size 4", "lower --micro-batch-size"}},
         {"unknown_target",
          2,

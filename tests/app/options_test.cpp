@@ -74,6 +74,35 @@ TEST(Options, CanBeDumpedBeforeTheRequiredOnesAreKnown) {
     EXPECT_TRUE(test::says(*dumped.text, {"lora-r = 16\n", "model =\n", "# Rank of the adapters"}));
 }
 
+TEST(Options, LetMicroBatchesFollowTheBatchWhereTheirSizeIsNotGiven) {
+    const auto size = [](const Words& more) {
+        return parse_options(train(more)).config.micro_batch_size;
+    };
+    EXPECT_EQ(size({}), 8);
+    EXPECT_EQ(size({"--batch-size", "8"}), 8);
+    EXPECT_EQ(size({"--batch-size", "4"}), 4);
+    EXPECT_EQ(size({"--batch-size", "4", "--micro-batch-size", "2"}), 2);
+    EXPECT_EQ(
+        parse_options(Words{"bench", "--model", "m", "--batch-size", "4"}).config.micro_batch_size,
+        4);
+    const std::string batch = test::write_text(test::test_folder() / "batch.ini", "batch-size = 3");
+    EXPECT_EQ(size({"--config", batch}), 3);
+
+    // What is given is held to, in a file as on the command line.
+    const std::string both =
+        test::write_text(test::test_folder() / "both.ini", "batch-size = 16\nmicro-batch-size = 8");
+    EXPECT_TRUE(test::says(fault(train({"--config", both, "--batch-size", "4"})),
+                           {"--micro-batch-size 8, --batch-size 4"}));
+    EXPECT_TRUE(test::says(fault(train({"--batch-size", "4", "--micro-batch-size", "8"})),
+                           {"--micro-batch-size 8, --batch-size 4"}));
+    EXPECT_TRUE(test::says(fault(train({"--micro-batch-size", "0"})), {"\"0\""}));
+}
+
+TEST(Options, StoreTheSizeOfMicroBatchesThatTheyTrainWith) {
+    const Options dumped = parse_options(train({"--batch-size", "4", "--dump-config"}));
+    EXPECT_TRUE(test::says(dumped.text.value(), {"micro-batch-size = 4\n"}));
+}
+
 TEST(Options, TakeThePathOfInspectWithoutItsName) {
     EXPECT_EQ(parse_options(Words{"inspect", "runs/a"}).config.input, "runs/a");
     EXPECT_EQ(parse_options(Words{"inspect", "--path", "runs/a"}).config.input, "runs/a");

@@ -186,6 +186,10 @@ Dtype GuardedBackend::activation_dtype(Dtype /*products*/) const {
     return activations_;
 }
 
+std::size_t GuardedBackend::loss_bytes(std::int64_t rows, std::int64_t vocab) const {
+    return cpu_->loss_bytes(rows, vocab);
+}
+
 // ---- memory
 
 void* GuardedBackend::map(int file, std::size_t bytes, Origin origin) {

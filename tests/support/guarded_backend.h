@@ -32,6 +32,7 @@ public:
 
     DeviceInfo info() const override;
     Dtype activation_dtype(Dtype products) const override;
+    std::size_t loss_bytes(std::int64_t rows, std::int64_t vocab) const override;
 
     void* allocate(std::size_t bytes) override;
     void release(void* memory) noexcept override;

@@ -119,6 +119,11 @@ protected:
     }
 };
 
+const auto product_name = named_by([](const Product& p) {
+    return std::to_string(p.rows) + "x" + std::to_string(p.in) + "x" + std::to_string(p.out) + "p" +
+           std::to_string(p.padding);
+});
+
 TEST_P(LinearOnEveryBackend, ForwardAgreesWithDoubleLoops) {
     const auto [rows, in, out, padding] = test_case();
     const Matrix x = random(rows, in, 1), w = random(out, in, 2), y0 = random(rows, out, 4),
@@ -188,10 +193,37 @@ INSTANTIATE_TEST_SUITE_P(Shapes, LinearOnEveryBackend,
                          on_every_backend({Product{1, 8, 8, 0}, Product{7, 64, 48, 0},
                                            Product{33, 130, 67, 6}, Product{70, 200, 300, 8},
                                            Product{130, 264, 200, 0}}),
-                         named_by([](const Product& p) {
-                             return std::to_string(p.rows) + "x" + std::to_string(p.in) + "x" +
-                                    std::to_string(p.out) + "p" + std::to_string(p.padding);
-                         }));
+                         product_name);
+
+/// Depths that a back end may add in parts: of the forward, of dx, of dw.
+class DeepLinear : public LinearOnEveryBackend {};
+
+TEST_P(DeepLinear, AgreesWithDoubleLoops) {
+    const auto [rows, in, out, padding] = test_case();
+    const Matrix x = random(rows, in, 1), w = random(out, in, 2), dy = random(rows, out, 3),
+                 dw0 = random_matrix(out, in, 4);
+    const DeviceWeight weight(backend(), w, dtype());
+    const DeviceMatrix device_x = activations(x, in + padding),
+                       device_dy = activations(dy, out + padding), dw(backend(), dw0, in + padding);
+    const auto agrees = [&](const Matrix& got, const Matrix& want) {
+        return close(got, want, tolerance(1e-5));
+    };
+    for (const bool accumulate : {false, true}) {
+        const DeviceMatrix y = activations(dy, out + padding), dx = activations(x, in + padding);
+        backend().linear(y.view(), device_x.view(), weight.get(), nullptr, accumulate);
+        backend().linear_dx(dx.view(), device_dy.view(), weight.get(), accumulate);
+        const Matrix want_y = naive::multiply(x, transpose(w)), want_dx = naive::multiply(dy, w);
+        EXPECT_TRUE(agrees(y.values(), accumulate ? sum(want_y, dy) : want_y)) << accumulate;
+        EXPECT_TRUE(agrees(dx.values(), accumulate ? sum(want_dx, x) : want_dx)) << accumulate;
+    }
+    backend().linear_dw(dw.view(), nullptr, device_dy.view(), device_x.view());
+    EXPECT_TRUE(agrees(dw.values(), sum(naive::multiply(transpose(dy), x), dw0)));
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, DeepLinear,
+                         on_every_backend({Product{3, 8229, 16, 3}, Product{2, 16, 8229, 5},
+                                           Product{8229, 8, 8, 0}}),
+                         product_name);
 
 TEST(LinearRows, ZeroRowsAreFine) {
     CpuBackend backend(1);

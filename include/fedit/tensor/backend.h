@@ -125,6 +125,9 @@ public:
     virtual DeviceInfo info() const = 0;
     /// What a model whose products are in `products` keeps its activations in.
     virtual Dtype activation_dtype(Dtype products) const = 0;
+    /// Bytes that cross_entropy() of `rows` rows holds besides its operands and what info() counts
+    /// as overhead. It keeps them. For the memory plan.
+    virtual std::size_t loss_bytes(std::int64_t rows, std::int64_t vocab) const = 0;
 
     // ---- memory: 64-byte aligned; floats are not initialised
     virtual void* allocate(std::size_t bytes) = 0;

@@ -15,6 +15,8 @@ public:
 
     DeviceInfo info() const override;
     Dtype activation_dtype(Dtype products) const override;
+    /// A chunk of logits is part of the overhead.
+    std::size_t loss_bytes(std::int64_t, std::int64_t) const override { return 0; }
 
     void* allocate(std::size_t bytes) override;
     void release(void* memory) noexcept override;

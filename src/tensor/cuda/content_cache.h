@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <vector>
 
@@ -24,7 +25,7 @@ public:
     /// A fresh slot stays unknown until keep(): what could not be copied is not there.
     Place find(std::span<const std::byte> content) {
         const auto known = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& entry) {
-            return entry.used > 0 && std::ranges::equal(entry.content, content);
+            return entry.used > 0 && entry.holds(content);
         });
         const bool fresh = known == entries_.end();
         const auto entry = fresh ? oldest() : known;
@@ -38,6 +39,13 @@ private:
     struct Entry {
         std::vector<std::byte> content;
         std::uint64_t used = 0;  ///< time of the last use; 0: empty
+
+        /// By memcmp: std::ranges::equal goes a byte at a time, 32 us for the counters of 8192
+        /// rows.
+        bool holds(std::span<const std::byte> other) const {
+            return content.size() == other.size() &&
+                   (other.empty() || std::memcmp(content.data(), other.data(), other.size()) == 0);
+        }
     };
     std::vector<Entry>::iterator oldest() {
         return std::min_element(entries_.begin(), entries_.end(),

@@ -6,7 +6,6 @@
 #include "fedit/core/error.h"
 #include "tensor/cuda/devices.h"
 #include "tensor/cuda/kernels.h"
-#include "tensor/cuda/loss_chunks.h"
 
 namespace fedit::cuda {
 
@@ -33,8 +32,7 @@ CudaBackend::CudaBackend(int device, CudaErrors errors)
 
 DeviceInfo CudaBackend::info() const {
     DeviceInfo info = device_.info;
-    info.overhead_bytes =
-        context_bytes + static_cast<std::int64_t>(Products::workspace_bytes) + loss_chunk_bytes;
+    info.overhead_bytes = context_bytes + static_cast<std::int64_t>(Products::workspace_bytes);
     return info;
 }
 

@@ -7,6 +7,7 @@
 
 #include "fedit/tensor/cuda_devices.h"
 #include "tensor/cuda/host_arrays.h"
+#include "tensor/cuda/loss_chunks.h"
 #include "tensor/cuda/products.h"
 #include "tensor/rope_table.h"
 
@@ -24,6 +25,9 @@ public:
 
     DeviceInfo info() const override;
     Dtype activation_dtype(Dtype products) const override { return products; }
+    std::size_t loss_bytes(std::int64_t rows, std::int64_t vocab) const override {
+        return loss_chunk_bytes(rows, vocab);
+    }
 
     void* allocate(std::size_t bytes) override;
     void release(void* memory) noexcept override;

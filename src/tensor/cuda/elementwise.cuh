@@ -46,7 +46,9 @@ __global__ void rope_kernel(Rows<T> x, std::int64_t half, std::int64_t columns,
                             unsigned blocks) {
     const auto [t, j] = vector_of_thread<N>(blocks);
     if (j >= columns) return;
-    const std::int64_t i0 = j % half, low = j / half * 2 * half + i0;
+    // In 32 bits: a division in 64 would be half of a thread's instructions.
+    const unsigned head = static_cast<unsigned>(j) / static_cast<unsigned>(half);
+    const std::int64_t i0 = j - head * half, low = 2 * head * half + i0;
     const float* const row = table + std::int64_t{positions[t]} * 2 * half + i0;
     float a[N], b[N], cosine[N], sine[N];
     load(a, x.at(t, low));

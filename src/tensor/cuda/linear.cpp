@@ -4,7 +4,6 @@
 #include "tensor/check.h"
 #include "tensor/cuda/cuda_backend.h"
 #include "tensor/cuda/kernels.h"
-#include "tensor/cuda/loss_chunks.h"
 
 namespace fedit::cuda {
 
@@ -111,7 +110,7 @@ void CudaBackend::cross_entropy(std::span<double> loss, TensorView dx, TensorVie
     const TensorView w = view_of(head);
     const std::int64_t chunk = loss_chunk_rows(x.rows, head.out);
     const std::int64_t stride = logits_stride(head.out);
-    auto* const logits_memory = logits_.array<float>(chunk * stride);
+    std::byte* const logits_memory = logits_.bytes(loss_chunk_bytes(x.rows, head.out));
     // Losses first: doubles, then the best tokens.
     auto* const device_loss = losses_.array<double>(2 * x.rows);
     auto* const device_best =

@@ -1,6 +1,8 @@
 // tensor/cuda/product.cpp: describes products to cuBLASLt.
 #include "tensor/cuda/product.h"
 
+#include <algorithm>
+#include <cstddef>
 #include <initializer_list>
 
 namespace fedit::cuda {
@@ -100,6 +102,28 @@ ProductCall weight_gradient(TensorView dw, TensorView dy, TensorView x) {
             .a = x.data,
             .b = dy.data,
             .d = dw.data};
+}
+
+std::int64_t terms_at_once(const Product& product) {
+    const bool exact = product.operands == Dtype::fp32 && product.output == Dtype::fp32;
+    return exact ? std::min(product.k, longest_chain) : product.k;
+}
+
+ProductCall part_of_depth(const ProductCall& call, std::int64_t begin) {
+    // The step is a multiple of 16 bytes, so a part's addresses divide as the product's do.
+    static_assert(longest_chain % 16 == 0);
+    const Product& whole = call.product;
+    const auto moved = [&](const void* from, Operand op, Operand along_columns, std::int64_t ld) {
+        const std::int64_t elements = op == along_columns ? begin * ld : begin;
+        return static_cast<const std::byte*>(from) +
+               elements * static_cast<std::int64_t>(size_of(whole.operands));
+    };
+    ProductCall part = call;
+    part.product.k = std::min(terms_at_once(whole), whole.k - begin);
+    if (begin > 0) part.product.result = Result::add;
+    part.a = moved(call.a, whole.op_a, Operand::plain, whole.lda);
+    part.b = moved(call.b, whole.op_b, Operand::transposed, whole.ldb);
+    return part;
 }
 
 ProductDescription::ProductDescription(const Product& p)

@@ -95,6 +95,15 @@ void Products::multiply(const ProductCall& call) {
     const Product& product = call.product;
     if (product.m == 0 || product.n == 0) return;
     if (product.k == 0 && product.result == Result::add) return;
+    std::int64_t begin = 0;
+    do {
+        launch(part_of_depth(call, begin));
+        begin += terms_at_once(product);
+    } while (begin < product.k);
+}
+
+void Products::launch(const ProductCall& call) {
+    const Product& product = call.product;
     const Plan& plan = plan_for(product);
     const ProductDescription& p = plan.description;
     const float alpha = 1;

@@ -9,9 +9,10 @@ namespace fedit::cuda {
 
 /// A plan is the first that cuBLASLt's heuristic proposes without split-K: a function of shape,
 /// library version and device model alone, so ranks agree on it and a run's identity needs no table
-/// of plans. Without split-K each element is one chain over the depth. bf16 operands are summed in
-/// fp32; fp32 operands are multiplied in fp32, never in TF32. The workspace is ours and serves one
-/// stream.
+/// of plans. Without split-K each element is one chain over the depth, or over parts of it that are
+/// added in order where the depth of an fp32 product would cost digits (part_of_depth). bf16
+/// operands are summed in fp32; fp32 operands are multiplied in fp32, never in TF32. The workspace
+/// is ours and serves one stream.
 class Products {
 public:
     /// Bytes of device memory that products work in.
@@ -31,6 +32,8 @@ private:
         std::size_t workspace;
     };
     const Plan& plan_for(const Product& product);
+    /// One call of cuBLASLt.
+    void launch(const ProductCall& call);
 
     cudaStream_t stream_;
     LtHandle handle_;

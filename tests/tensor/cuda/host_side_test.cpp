@@ -99,16 +99,25 @@ TEST(PinnedRing, NoPieceIsOverwrittenBeforeItsHalfWasWaitedFor) {
 TEST(LossChunks, HoldAllRowsThatFitAndAtLeastOne) {
     EXPECT_EQ(loss_chunk_rows(100, 32000), 100);
     EXPECT_EQ(loss_chunk_rows(100000, 32000), 1024);
-    EXPECT_EQ(loss_chunk_rows(100000, 128256), 256);
-    EXPECT_EQ(loss_chunk_rows(100000, 1000000), 33);
-    EXPECT_EQ(loss_chunk_rows(3, 100000000), 1);
+    EXPECT_EQ(loss_chunk_rows(100000, 2000), 16768);
+    EXPECT_EQ(loss_chunk_rows(3, 1000000000), 1);
     for (const std::int64_t vocab : {1, 7, 8, 32000, 50257, 128256, 151936, 1000000}) {
         const std::int64_t stride = logits_stride(vocab);
         EXPECT_GE(stride, vocab);
         EXPECT_EQ(stride % 8, 0);
         const std::int64_t chunk = loss_chunk_rows(1 << 30, vocab);
-        EXPECT_TRUE(chunk == 1 || chunk * stride * 4 <= loss_chunk_bytes) << vocab;
+        EXPECT_TRUE(chunk == 1 || chunk * stride * 4 <= std::int64_t{1} << 30) << vocab;
+        EXPECT_EQ(loss_chunk_bytes(1 << 30, vocab), static_cast<std::size_t>(chunk * stride) * 4);
     }
+    EXPECT_EQ(loss_chunk_bytes(10, 7), 10U * 8 * 4);
+}
+
+TEST(LossChunks, OfLargeVocabulariesFillACard) {
+    for (const std::int64_t vocab : {32000, 50257, 128256, 151936, 256000}) {
+        EXPECT_EQ(loss_chunk_rows(100000, vocab), 1024) << vocab;
+    }
+    EXPECT_EQ(loss_chunk_rows(100000, 600000), 384);
+    EXPECT_EQ(loss_chunk_rows(100000, 1000000), 256);
 }
 
 }  // namespace

@@ -81,7 +81,9 @@ private:
     std::uint32_t type_;
 };
 
-/// D = op(A) op(B) (+ D), from the descriptors and the three addresses alone.
+/// D = op(A) op(B) (+ D), from the descriptors and the three addresses alone; an element is one
+/// chain of Sums.
+template <class Sum = double>
 void carry_out(const ProductCall& call) {
     const ProductDescription description(call.product);
     const cublasLtMatmulDesc_t operation = description.operation();
@@ -97,13 +99,30 @@ void carry_out(const ProductCall& call) {
     ASSERT_EQ(b_transposed ? b.cols : b.rows, depth);
     for (std::uint64_t i = 0; i < d.rows; ++i) {
         for (std::uint64_t j = 0; j < d.cols; ++j) {
-            double sum = call.product.result == Result::add ? d.get(i, j) : 0;
+            Sum sum = 0;
             for (std::uint64_t p = 0; p < depth; ++p) {
-                sum += (a_transposed ? a.get(p, i) : a.get(i, p)) *
-                       (b_transposed ? b.get(j, p) : b.get(p, j));
+                sum += static_cast<Sum>((a_transposed ? a.get(p, i) : a.get(i, p)) *
+                                        (b_transposed ? b.get(j, p) : b.get(p, j)));
             }
+            if (call.product.result == Result::add) sum += static_cast<Sum>(d.get(i, j));
             d.set(i, j, sum);
         }
+    }
+}
+
+/// What Products::multiply does.
+template <class Sum = double>
+void carry_out_in_parts(const ProductCall& call) {
+    for (std::int64_t begin = 0; begin < call.product.k;
+         begin += cuda::terms_at_once(call.product)) {
+        const ProductCall part = cuda::part_of_depth(call, begin);
+        EXPECT_EQ(part.product.alignment, call.product.alignment);
+        for (const void* address : {part.a, part.b, static_cast<const void*>(part.d)}) {
+            EXPECT_EQ(reinterpret_cast<std::uintptr_t>(address) %
+                          static_cast<std::uintptr_t>(part.product.alignment),
+                      0U);
+        }
+        carry_out<Sum>(part);
     }
 }
 
@@ -188,6 +207,68 @@ TEST_P(ProductDescriptors, OfTheWeightGradientAddDyTransposedTimesX) {
 
 INSTANTIATE_TEST_SUITE_P(Types, ProductDescriptors, testing::Values(Dtype::fp32, Dtype::bf16),
                          [](const auto& test) { return std::string(to_string(test.param)); });
+
+constexpr std::int64_t deep = 2 * cuda::longest_chain + 37;
+
+TEST_P(ProductDescriptors, OfAllPartsOfADeepForwardAreXTimesWTransposed) {
+    const Matrix x = coarse_matrix(2, deep, 1), w = coarse_matrix(3, deep, 2),
+                 y0 = coarse_matrix(2, 3, 3);
+    HostMatrix host_x(x, GetParam(), deep + 1), host_w(w, GetParam(), deep + 2);
+    for (const Result result : {Result::write, Result::add}) {
+        HostMatrix y(y0, Dtype::fp32, 5);
+        carry_out_in_parts(cuda::forward(y.view(), host_x.view(), host_w.view(), result));
+        const Matrix product = naive::multiply(x, transpose(w));
+        EXPECT_TRUE(close(y.values(), result == Result::add ? sum(product, y0) : product));
+    }
+}
+
+TEST_P(ProductDescriptors, OfAllPartsOfADeepInputGradientAreDyTimesW) {
+    const Matrix dy = coarse_matrix(2, deep, 1), w = coarse_matrix(deep, 3, 2),
+                 dx0 = coarse_matrix(2, 3, 3);
+    HostMatrix host_dy(dy, GetParam(), deep + 1), host_w(w, GetParam(), 4);
+    for (const Result result : {Result::write, Result::add}) {
+        HostMatrix dx(dx0, Dtype::fp32, 5);
+        carry_out_in_parts(cuda::input_gradient(dx.view(), host_dy.view(), host_w.view(), result));
+        const Matrix product = naive::multiply(dy, w);
+        EXPECT_TRUE(close(dx.values(), result == Result::add ? sum(product, dx0) : product));
+    }
+}
+
+TEST_P(ProductDescriptors, OfAllPartsOfADeepWeightGradientAddDyTransposedTimesX) {
+    const Matrix dy = coarse_matrix(deep, 2, 1), x = coarse_matrix(deep, 3, 2),
+                 dw0 = coarse_matrix(2, 3, 3);
+    HostMatrix host_dy(dy, GetParam(), 3), host_x(x, GetParam(), 4), dw(dw0, Dtype::fp32, 5);
+    carry_out_in_parts(cuda::weight_gradient(dw.view(), host_dy.view(), host_x.view()));
+    EXPECT_TRUE(close(dw.values(), sum(naive::multiply(transpose(dy), x), dw0)));
+}
+
+TEST(ProductDepth, IsSummedInPartsWhereOneChainWouldCostDigits) {
+    // What the loss hands over: small terms of either sign, and one that outweighs them.
+    constexpr std::int64_t vocab = 300000;
+    Matrix dy = random_matrix(1, vocab, 1, 1e-6);
+    for (double& value : dy.values) value = std::abs(value);
+    dy(0, 1000) = -0.5;
+    const Matrix w = random_matrix(vocab, 1, 2), want = naive::multiply(dy, w);
+    HostMatrix host_dy(dy, Dtype::fp32, vocab), host_w(w, Dtype::fp32, 1), dx(want, Dtype::fp32, 1),
+        chain(want, Dtype::fp32, 1);
+    carry_out_in_parts<float>(
+        cuda::input_gradient(dx.view(), host_dy.view(), host_w.view(), Result::write));
+    EXPECT_TRUE(close(dx.values(), want));
+    carry_out<float>(
+        cuda::input_gradient(chain.view(), host_dy.view(), host_w.view(), Result::write));
+    EXPECT_FALSE(close(chain.values(), want)) << "so the test would not show a long chain";
+}
+
+TEST(ProductDepth, IsWholeForBf16AndForWhatIsNotDeep) {
+    cuda::Product product{.m = 8, .n = 8, .k = 100000, .operands = Dtype::bf16};
+    EXPECT_EQ(cuda::terms_at_once(product), 100000);
+    product.operands = Dtype::fp32, product.output = Dtype::bf16;
+    EXPECT_EQ(cuda::terms_at_once(product), 100000);
+    product.output = Dtype::fp32;
+    EXPECT_EQ(cuda::terms_at_once(product), cuda::longest_chain);
+    product.k = 100;
+    EXPECT_EQ(cuda::terms_at_once(product), 100);
+}
 
 TEST(ProductTypes, SumInFp32AndNeverInLess) {
     for (const Dtype dtype : {Dtype::fp32, Dtype::bf16}) {
