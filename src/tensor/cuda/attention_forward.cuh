@@ -39,10 +39,10 @@ __device__ void hide(float (&x)[N / 8][4], int distance, int window) {
 }
 
 /// Turns scores x (16 x N, not yet scaled) into weights relative to the largest score so far, and
-/// gives the factors by which what was summed before shrinks. scale: in powers of 2.
-template <int N>
+/// shrinks what was summed before. scale: in powers of 2.
+template <int N, int C>
 __device__ void to_weights(std::uint32_t (&weights)[N / 16][4], const float (&x)[N / 8][4],
-                           float (&shrink)[2], OnlineSoftmax& softmax, float scale) {
+                           float (&sum)[C][4], OnlineSoftmax& softmax, float scale) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
         float largest = softmax.top[r];
@@ -54,9 +54,11 @@ __device__ void to_weights(std::uint32_t (&weights)[N / 16][4], const float (&x)
         largest = fmaxf(largest, shfl_xor(largest, 2));
         // Above a window's first row nothing may be visible yet.
         const float base = largest == -INFINITY ? 0.0F : largest * scale;
-        shrink[r] = exp2_approximate(softmax.top[r] * scale - base);
+        const float shrink = exp2_approximate(softmax.top[r] * scale - base);
+#pragma unroll
+        for (int n = 0; n < C; ++n) sum[n][2 * r] *= shrink, sum[n][2 * r + 1] *= shrink;
         softmax.top[r] = largest;
-        float total = softmax.total[r] * shrink[r];
+        float total = softmax.total[r] * shrink;
 #pragma unroll
         for (int n = 0; n < N / 8; ++n) {
             const float left = exp2_approximate(x[n][2 * r] * scale - base);
@@ -129,13 +131,7 @@ __global__ void __launch_bounds__(HeadTile<D>::threads) attention_kernel(Attenti
                 if (!seen.whole(key, N)) {
                     hide<N>(x[m], own - key + place.row + 16 * m - place.column, a.window);
                 }
-                float shrink[2];
-                to_weights<N>(weights[m], x[m], shrink, softmax[m], a.scale * log2_e);
-#pragma unroll
-                for (int n = 0; n < HeadTile<D>::columns / 8; ++n) {
-#pragma unroll
-                    for (int i = 0; i < 4; ++i) sum[m][n][i] *= shrink[i / 2];
-                }
+                to_weights<N>(weights[m], x[m], sum[m], softmax[m], a.scale * log2_e);
             }
         }
         wait_for_copies();
