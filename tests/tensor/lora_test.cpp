@@ -220,14 +220,16 @@ struct DrawnMasks {
     Matrix forward, backward;
 };
 
-DrawnMasks draw_masks(Backend& backend, const Dropout& dropout, std::int64_t rows,
+DrawnMasks draw_masks(Backend& backend, Dtype dtype, const Dropout& dropout, std::int64_t rows,
                       std::int64_t cols) {
     Matrix identity(cols, cols);
     for (std::int64_t i = 0; i < cols; ++i) identity(i, i) = 1;
     const DeviceMatrix factor(backend, identity), da(backend, identity), db(backend, identity);
-    const DeviceMatrix ones(backend, Matrix(rows, cols, 1.0));
-    const DeviceMatrix y(backend, Shape{rows, cols}), s(backend, Shape{rows, cols}),
-        dx(backend, Shape{rows, cols}), ds(backend, Shape{rows, cols});
+    const auto activations = [&](double value) {
+        return DeviceMatrix(backend, Matrix(rows, cols, value), 0, dtype);
+    };
+    const DeviceMatrix ones = activations(1), y = activations(0), s = activations(0),
+                       dx = activations(0), ds = activations(0);
     const LoraSlot slot{.a = factor.floats(),
                         .b = factor.floats(),
                         .da = da.floats(),
@@ -243,24 +245,26 @@ DrawnMasks draw_masks(Backend& backend, const Dropout& dropout, std::int64_t row
 class LoraMask : public OnEveryBackend<float> {};
 
 TEST_P(LoraMask, IsThatOfAScalarLoopForwardAndBackward) {
-    const std::int64_t rows = 37, cols = 203;
+    const std::int64_t rows = 37;
     std::vector<std::int64_t> counters;
     for (std::int64_t t = 0; t < rows; ++t) counters.push_back(t * 5 + (t % 4 << 32));
     const std::vector<std::uint64_t> keys{0xfedcba9876543210};
     const Dropout dropout{.p = test_case(), .module = 3, .slot_key = keys, .row_counter = counters};
-    Matrix want = naive::dropout_mask(dropout, 0, 0, rows, cols);
-    want = stored(want, dtype());
-    const DrawnMasks drawn = draw_masks(backend(), dropout, rows, cols);
-    EXPECT_TRUE(same_bits(drawn.forward, want));
-    EXPECT_TRUE(same_bits(drawn.backward, want));
-
-    double dropped = 0;
-    for (const double value : drawn.forward.values) dropped += value == 0 ? 1 : 0;
-    const auto count = static_cast<double>(rows * cols);
     const double p = static_cast<double>(dropout.threshold()) / 65536;
-    // Five standard deviations of a binomial share; p itself is rounded to a 65536th.
-    EXPECT_NEAR(dropped / count, p, 5 * std::sqrt(p * (1 - p) / count));
     EXPECT_NEAR(p, test_case(), 0.5 / 65536 + 1e-7);
+    for (const std::int64_t cols : {203, 200}) {  // for plain kernels, and for tensor cores
+        SCOPED_TRACE(std::to_string(cols) + " columns");
+        const Matrix want = stored(naive::dropout_mask(dropout, 0, 0, rows, cols), dtype());
+        const DrawnMasks drawn = draw_masks(backend(), dtype(), dropout, rows, cols);
+        EXPECT_TRUE(same_bits(drawn.forward, want));
+        EXPECT_TRUE(same_bits(drawn.backward, want));
+
+        double dropped = 0;
+        for (const double value : drawn.forward.values) dropped += value == 0 ? 1 : 0;
+        const auto count = static_cast<double>(rows * cols);
+        // Five standard deviations of a binomial share.
+        EXPECT_NEAR(dropped / count, p, 5 * std::sqrt(p * (1 - p) / count));
+    }
 }
 
 INSTANTIATE_TEST_SUITE_P(Probabilities, LoraMask,

@@ -45,8 +45,10 @@ void CudaBackend::lora(TensorView y, TensorView s, TensorView x, const Slots& sl
                        std::span<const LoraSlot> adapters, const Dropout& dropout) {
     check::lora(y, s, x, slots, adapters, dropout);
     if (x.rows == 0) return;
-    fedit::cuda::lora(y, s, x, on_device(arrays_, slots, adapters), on_device(arrays_, dropout),
-                      stream());
+    const DeviceSlots device_slots = on_device(arrays_, slots, adapters);
+    std::byte* const scratch =
+        scratch_.bytes(lora_scratch_bytes(x.rows, x.cols, device_slots.largest_rank));
+    fedit::cuda::lora(y, s, x, device_slots, on_device(arrays_, dropout), scratch, stream());
     finish("lora");
 }
 
@@ -56,8 +58,8 @@ void CudaBackend::lora_backward(TensorView dx, TensorView ds, TensorView dy, Ten
     check::lora_backward(dx, ds, dy, s, x, slots, adapters, dropout);
     if (x.rows == 0) return;
     const DeviceSlots device_slots = on_device(arrays_, slots, adapters);
-    std::byte* const scratch = scratch_.bytes(
-        lora_scratch_bytes(x.rows, x.cols, dy.cols, device_slots.count, device_slots.largest_rank));
+    std::byte* const scratch = scratch_.bytes(lora_backward_scratch_bytes(
+        x.rows, x.cols, dy.cols, device_slots.count, device_slots.largest_rank));
     fedit::cuda::lora_backward(dx, ds, dy, s, x, device_slots, on_device(arrays_, dropout), scratch,
                                stream());
     finish("lora_backward");

@@ -41,10 +41,11 @@ __device__ inline uint4 philox(uint4 counter, std::uint32_t key0, std::uint32_t 
     return c;
 }
 
-/// All ones in each half of `bits` that reaches the threshold.
+/// All ones in each half of `bits` that reaches the threshold. Each half is compared as the upper
+/// one of a word, which needs no shift for one of the two.
 __device__ inline std::uint32_t kept_halves(std::uint32_t bits, std::uint32_t threshold) {
-    return ((bits & 0xffffU) >= threshold ? 0x0000ffffU : 0U) |
-           ((bits >> 16) >= threshold ? 0xffff0000U : 0U);
+    const std::uint32_t upper = threshold << 16;
+    return (bits << 16 >= upper ? 0x0000ffffU : 0U) | (bits >= upper ? 0xffff0000U : 0U);
 }
 
 /// The mask of columns 8 `vector` .. 8 `vector` + 7 for a vector of bf16: ones where kept.

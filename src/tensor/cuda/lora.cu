@@ -8,8 +8,9 @@
 namespace fedit::cuda {
 
 void lora(TensorView y, TensorView s, TensorView x, const DeviceSlots& slots,
-          const DeviceDropout& dropout, cudaStream_t stream) {
-    launch_lora(StreamLaunch(stream, "lora"), y, s, x, slots, dropout);
+          const DeviceDropout& dropout, void* scratch, cudaStream_t stream) {
+    launch_lora(StreamLaunch(stream, "lora"), y, s, x, slots, dropout,
+                static_cast<float*>(scratch));
 }
 
 void lora_backward(TensorView dx, TensorView ds, TensorView dy, TensorView s, TensorView x,

@@ -5,6 +5,9 @@
 //   down     s = drop(x) A^T                ds = scale dy B
 //   up       y += scale s B^T               dx += drop'(ds A)
 //   gradient                                da += ds^T drop(x), db += scale dy^T s
+//
+// On tensor cores, the backward products that read the same matrix are one kernel: ds and db read
+// dy, da and dx draw the same mask.
 #pragma once
 
 #include <cstdint>
@@ -60,14 +63,11 @@ struct LoraUp {
     std::int64_t depth;
 };
 
-/// Shares of s^T drop(x), or s^T x with x the output's side, one a chunk of rows. Chunk c is at
-/// part + c * largest_rank * depth, (rank x depth) row by row.
-template <class T>
-struct LoraGradient {
+/// Shares of da or db, one a chunk of rows. Chunk c is at part + c * largest_rank * depth, laid out
+/// as the factor itself is.
+struct GradientShares {
     float* part;
-    Rows<T> s, x;
     DeviceSlots slots;
-    DeviceDropout dropout;
     std::int64_t depth;
 
     __device__ float* chunk(std::int64_t number) const {
@@ -75,27 +75,21 @@ struct LoraGradient {
     }
 };
 
-/// Columns [column, column + 8) of the rows first, first + step, ... of one member, dropped on the
-/// input's side; zeros beyond `end` and `depth`. All loads begin before the masks are drawn.
-template <LoraSide side, int N>
-__device__ void load_vectors(uint4 (&v)[N], Rows<Bf16> x, std::int64_t first, int step,
-                             std::int64_t end, std::int64_t column, std::int64_t depth,
-                             const DeviceDropout& dropout, std::int64_t slot) {
-#pragma unroll
-    for (int i = 0; i < N; ++i) {
-        const std::int64_t row = first + i * step;
-        v[i] = uint4{0, 0, 0, 0};
-        if (row < end && column < depth) v[i] = load16(x.at(row, column));
-    }
-    if constexpr (side == LoraSide::input) {
-        if (dropout.threshold == 0) return;
-#pragma unroll
-        for (int i = 0; i < N; ++i) {
-            const std::int64_t row = first + i * step;
-            if (row >= end) continue;
-            v[i] = drop(v[i], keep_mask(dropout_row(dropout, slot, row), column / 8));
-        }
-    }
+/// Shares of s^T drop(x), or s^T x with x the output's side.
+template <class T>
+struct LoraGradient {
+    GradientShares shares;
+    Rows<T> s, x;
+    DeviceSlots slots;
+    DeviceDropout dropout;
+    std::int64_t depth;
+};
+
+/// Where a gradient has the element of a rank and a column.
+template <LoraSide side>
+__device__ std::int64_t place_in_factor(std::int64_t rank, std::int64_t column, std::int64_t ranks,
+                                        std::int64_t depth) {
+    return side == LoraSide::input ? rank * depth + column : column * ranks + rank;
 }
 
 }  // namespace fedit::cuda

@@ -128,13 +128,13 @@ __global__ void plain_lora_gradient_kernel(LoraGradient<T> a, int rank_tiles) {
             for (int i = 0; i < 8; ++i) sum[r][i] += s * x[i];
         }
     }
-    float* const part = a.chunk(blockIdx.x);
+    float* const part = a.shares.chunk(blockIdx.x);
 #pragma unroll
     for (int r = 0; r < plain_lora_ranks; ++r) {
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
             if (first + r < rank && column + i < a.depth) {
-                part[(first + r) * a.depth + column + i] = sum[r][i];
+                part[place_in_factor<side>(first + r, column + i, rank, a.depth)] = sum[r][i];
             }
         }
     }

@@ -150,6 +150,13 @@ __device__ inline void ldmatrix_transposed(std::uint32_t (&r)[4], const Bf16* ro
                  : "memory");
 }
 
+/// Transposes an 8 x 8 matrix of bf16 that lies in registers as ldmatrix leaves it.
+__device__ inline std::uint32_t transposed(std::uint32_t matrix) {
+    std::uint32_t result;
+    asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(result) : "r"(matrix));
+    return result;
+}
+
 /// c (16 x 8, fp32) += a (16 x 16 bf16, row major) b (16 x 8 bf16, column major).
 __device__ inline void mma(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
                            std::uint32_t b1) {

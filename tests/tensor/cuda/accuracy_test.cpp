@@ -160,7 +160,8 @@ TEST(Bf16Accuracy, Lora) {
         s(Matrix(rows, rank), bf16), ds(Matrix(rows, rank), bf16), a(a0, Dtype::fp32),
         b(b0, Dtype::fp32), da(zeros(a0), Dtype::fp32), db(zeros(b0), Dtype::fp32),
         scratch(Matrix(1, static_cast<std::int64_t>(
-                              cuda::lora_scratch_bytes(rows, in, out, 1, rank) / sizeof(float))),
+                              cuda::lora_backward_scratch_bytes(rows, in, out, 1, rank) /
+                              sizeof(float))),
                 Dtype::fp32);
     const LoraSlot slot{.a = a.floats(),
                         .b = b.floats(),
@@ -171,7 +172,7 @@ TEST(Bf16Accuracy, Lora) {
     const std::vector<std::int64_t> begin{0, rows};
     const cuda::DeviceSlots slots{
         .count = 1, .row_begin = begin.data(), .adapters = &slot, .largest_rank = rank};
-    cuda::launch_lora(launch, y.view(), s.view(), x.view(), slots, {});
+    cuda::launch_lora(launch, y.view(), s.view(), x.view(), slots, {}, scratch.floats());
     cuda::launch_lora_backward(launch, dx.view(), ds.view(), dy.view(), s.view(), x.view(), slots,
                                {}, scratch.floats());
     const Matrix all(rows, in, 1);

@@ -119,6 +119,15 @@ inline void ldmatrix_transposed(std::uint32_t (&r)[4], const Bf16* row) {
     }
 }
 
+inline std::uint32_t transposed(std::uint32_t matrix) {
+    const auto all = emulate::exchange(matrix);
+    const int column = emulate::lane() / 4, row = 2 * (emulate::lane() % 4);
+    const auto element = [&](int i) {
+        return all[static_cast<std::size_t>(4 * i + column / 2)] >> (column % 2 * 16) & 0xffffU;
+    };
+    return element(row) | element(row + 1) << 16;
+}
+
 inline float half_of(std::uint32_t packed, int i) {
     return i == 0 ? low_half(packed) : high_half(packed);
 }

@@ -67,10 +67,11 @@ public:
                                       .adapters = slots.data(),
                                       .largest_rank = rank_};
         const std::size_t bytes =
-            cuda::lora_scratch_bytes(rows, case_.in, case_.out, table.count, rank_);
-        HostMatrix scratch(poisoned(1, static_cast<std::int64_t>(bytes / sizeof(float))),
-                           Dtype::fp32);
-        cuda::launch_lora(launch, y.view(), s.view(), x.view(), table, device_dropout());
+            cuda::lora_backward_scratch_bytes(rows, case_.in, case_.out, table.count, rank_);
+        HostMatrix forward_scratch = scratch_of(cuda::lora_scratch_bytes(rows, case_.in, rank_)),
+                   scratch = scratch_of(bytes);
+        cuda::launch_lora(launch, y.view(), s.view(), x.view(), table, device_dropout(),
+                          forward_scratch.floats());
         cuda::launch_lora_backward(launch, dx.view(), ds.view(), dy.view(), s.view(), x.view(),
                                    table, device_dropout(), scratch.floats());
         std::vector<Matrix> results{y.values(), s.values(), dx.values()};
@@ -119,6 +120,10 @@ public:
 private:
     Matrix random(std::int64_t rows, std::int64_t cols, std::uint32_t client) const {
         return rounded_to(case_.dtype, random_matrix(rows, cols, client));
+    }
+    static HostMatrix scratch_of(std::size_t bytes) {
+        return HostMatrix(poisoned(1, static_cast<std::int64_t>(bytes / sizeof(float))),
+                          Dtype::fp32);
     }
     HostMatrix host(const Matrix& m) const {
         return HostMatrix(m, case_.dtype, m.cols + case_.padding);
@@ -182,6 +187,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"rank_of_150", Dtype::bf16, 40, 16, 0, 0, {{10, 150}, {7, 9}}},
         Case{"more_rows_than_a_chunk", Dtype::bf16, 16, 24, 0, 0, {{530, 2}, {3, 2}}},
         Case{"dropout", Dtype::bf16, 136, 72, 8, 0.25F, {{33, 16}, {0, 4}, {50, 5}}},
+        Case{"wider_than_a_slice", Dtype::bf16, 1064, 520, 0, 0.05F, {{17, 16}, {2, 20}}},
         Case{"dropout_few_columns", Dtype::bf16, 8, 16, 0, 0.5F, {{9, 2}}},
         Case{"odd_width", Dtype::bf16, 13, 9, 0, 0.25F, {{6, 3}, {4, 9}}},
         Case{"fp32_one_row", Dtype::fp32, 1, 1, 0, 0, {{1, 1}}},
@@ -201,14 +207,62 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(LoraTwins, AMemberHasItsBitsAloneAndInCompany) {
     for (const Dtype dtype : {Dtype::bf16, Dtype::fp32}) {
         const Operands company(
-            {"company", dtype, 72, 40, 0, 0.25F, {{5, 8}, {70, 8}, {3, 16}, {0, 4}}});
-        Operands alone({"alone", dtype, 72, 40, 0, 0.25F, {{70, 8}}});
+            {"company", dtype, 72, 40, 0, 0.25F, {{5, 8}, {300, 8}, {3, 40}, {0, 4}}});
+        Operands alone({"alone", dtype, 72, 40, 0, 0.25F, {{300, 8}}});
         alone.copy_member(company, 1);
         const Launch launch({});
         const auto in_company = company.of_member(company.run(launch), 1);
         const auto by_itself = alone.of_member(alone.run(launch), 0);
         for (std::size_t i = 0; i < by_itself.size(); ++i) {
             EXPECT_TRUE(same_bits(by_itself[i], in_company[i])) << "result " << i;
+        }
+    }
+}
+
+/// Through an adapter of A = B = 1 and with x = dy = 1, s is the forward pass's mask and dx the
+/// backward pass's, rounded to what activations hold. Plain kernels (19 columns) and tensor cores.
+TEST(LoraTwins, DrawTheMasksOfAScalarLoop) {
+    const std::int64_t rows = 21;
+    const std::vector<std::uint64_t> keys{0xfedcba9876543210};
+    std::vector<std::int64_t> counters;
+    for (std::int64_t t = 0; t < rows; ++t) counters.push_back(t * 5 + (t % 4 << 32));
+    const Dropout dropout{.p = 0.1F, .module = 3, .slot_key = keys, .row_counter = counters};
+    const cuda::DeviceDropout on_device{.threshold = dropout.threshold(),
+                                        .factor = dropout.factor(),
+                                        .module = dropout.module,
+                                        .slot_key = keys.data(),
+                                        .row_counter = counters.data()};
+    const std::vector<std::int64_t> begin{0, rows};
+    for (const Dtype dtype : {Dtype::bf16, Dtype::fp32}) {
+        for (const std::int64_t cols : {19, 40}) {
+            SCOPED_TRACE(std::to_string(cols) + " columns");
+            Matrix identity(cols, cols);
+            for (std::int64_t i = 0; i < cols; ++i) identity(i, i) = 1;
+            HostMatrix factor(identity, Dtype::fp32), da(identity, Dtype::fp32),
+                db(identity, Dtype::fp32), ones(Matrix(rows, cols, 1.0), dtype),
+                y(Matrix(rows, cols), dtype), dx(Matrix(rows, cols), dtype),
+                s(poisoned(rows, cols), dtype), ds(poisoned(rows, cols), dtype),
+                scratch(poisoned(1, static_cast<std::int64_t>(cuda::lora_backward_scratch_bytes(
+                                                                  rows, cols, cols, 1, cols) /
+                                                              sizeof(float))),
+                        Dtype::fp32);
+            const LoraSlot slot{.a = factor.floats(),
+                                .b = factor.floats(),
+                                .da = da.floats(),
+                                .db = db.floats(),
+                                .rank = cols};
+            const cuda::DeviceSlots slots{
+                .count = 1, .row_begin = begin.data(), .adapters = &slot, .largest_rank = cols};
+            const Launch launch({});
+            cuda::launch_lora(launch, y.view(), s.view(), ones.view(), slots, on_device,
+                              scratch.floats());
+            cuda::launch_lora_backward(launch, dx.view(), ds.view(), ones.view(), s.view(),
+                                       ones.view(), slots, on_device, scratch.floats());
+            Matrix want = naive::dropout_mask(dropout, 0, 0, rows, cols);
+            for (double& value : want.values) value = static_cast<float>(value);
+            want = rounded_to(dtype, want);
+            EXPECT_TRUE(same_bits(s.values(), want));
+            EXPECT_TRUE(same_bits(dx.values(), want));
         }
     }
 }
@@ -225,8 +279,10 @@ TEST(LoraTwins, PhiloxGivesTheAnswersPublishedWithRandom123) {
 TEST(LoraBarriers, AreAllNeeded) {
     const Operands operands({"barriers", Dtype::bf16, 296, 264, 0, 0, {{150, 16}}});
     const auto run = [&](const Launch& launch) { return operands.run(launch); };
-    EXPECT_TRUE(every_barrier_matters("lora_down.cuh", run));
-    EXPECT_TRUE(every_barrier_matters("lora_gradient.cuh", run));
+    const Operands dropping({"barriers_with_masks", Dtype::bf16, 296, 264, 0, 0.25F, {{50, 16}}});
+    const auto run_dropping = [&](const Launch& launch) { return dropping.run(launch); };
+    EXPECT_TRUE(every_barrier_matters("lora_down.cuh", run_dropping));
+    EXPECT_TRUE(every_barrier_matters("lora_up.cuh", run));
 }
 
 }  // namespace
