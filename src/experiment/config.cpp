@@ -388,6 +388,7 @@ LocalConfig local_config(const Config& config) {
     local.max_grad_norm = config.max_grad_norm;
     local.lora_dropout = config.lora_dropout;
     local.seed = static_cast<std::uint64_t>(config.seed);
+    local.keep_moments = false;  // they start afresh each round
     return local;
 }
 

@@ -69,9 +69,16 @@ void require_same_adapter(const Communicator& comm, std::uint64_t checksum,
 struct RoundRunner::Local {
     void save(const ClientStore& store) {
         for (const auto& [client, outcome] : unsaved) store.save(client, outcome);
-        unsaved.clear();
         unsaved_seconds = 0;
+        forget(unsaved);
     }
+    /// Their memory goes to the clients that are trained next.
+    void forget(std::vector<std::pair<int, TrainOutcome>>& outcomes) const {
+        for (auto& [client, outcome] : outcomes) trainer->recycle(std::move(outcome.state.x));
+        outcomes.clear();
+    }
+
+    LocalTrainer* trainer;
 
     std::vector<SummedClient> summed;  ///< kept in rounds that log the aggregation error
     std::vector<ClientRow> rows;
@@ -92,6 +99,7 @@ RoundRunner::RoundRunner(const Context& context, const Config& config, const Fed
       data_(data),
       layout_(layout),
       trainer_(trainer),
+      backend_(backend),
       sum_(backend, local_clients == nullptr ? static_cast<std::size_t>(layout.size) : 0),
       rank_sum_(context.comm, backend, sum_choice(config)),
       watch_(watch),
@@ -199,12 +207,15 @@ std::vector<TrainOutcome> RoundRunner::train_cohort(
     if (places.empty()) return outcomes;
     std::vector<CohortMember> members;
     for (const std::size_t i : places) {
-        members.push_back({.job = {.client = clients[i],
-                                   .round = plan.round,
-                                   .start = resumes ? std::vector<float>() : *starts[i],
-                                   .optimizer = {}},
-                           .records = &records[members.size()],
-                           .resume = resumes ? &outcomes[i].state : nullptr});
+        members.push_back(
+            {.job = {.client = clients[i],
+                     .round = plan.round,
+                     .start = resumes || start_in_backend_ != nullptr ? std::vector<float>()
+                                                                      : *starts[i],
+                     .start_in_backend = start_in_backend_,
+                     .optimizer = {}},
+             .records = &records[members.size()],
+             .resume = resumes ? &outcomes[i].state : nullptr});
     }
     std::vector<TrainOutcome> trained =
         trainer_.train(members, watch_.token(), show_progress(plan, local, members));
@@ -216,12 +227,16 @@ void RoundRunner::contribute(const PlannedClient& who, const std::vector<float>&
                              TrainOutcome& outcome, Local& local) {
     const std::vector<float>& x = outcome.state.x;
     std::optional<std::string> reason;
+    std::optional<double> norm;
     if (outcome.end == TrainEnd::diverged) {
         reason = outcome.fault;
     } else if (local_clients_ != nullptr) {
         reason = screen(x, start);
     } else {
-        reason = sum_.add(x, start, who.weight, who.records);
+        if (outcome.x_in_backend != nullptr) {
+            norm = sum_.add_near(outcome.x_in_backend, start_in_backend_, who.weight, who.records);
+        }
+        if (!norm) reason = sum_.add(x, start, who.weight, who.records);
     }
     if (reason) {
         outcome.end = TrainEnd::diverged;
@@ -241,7 +256,7 @@ void RoundRunner::contribute(const PlannedClient& who, const std::vector<float>&
     row.loss_last = stats.loss_last;
     row.loss_mean =
         stats.steps > 0 ? stats.loss_sum / static_cast<double>(stats.steps) : not_computed;
-    row.update_norm = update_norm(x, start);
+    row.update_norm = norm ? *norm : update_norm(x, start);
     row.seconds = stats.seconds;
     if (local.keep_summed) local.summed.push_back({who.client, who.weight, x});
     local.rows.push_back(row);
@@ -256,6 +271,17 @@ void RoundRunner::reject(const PlannedClient& who, const std::string& reason, Lo
     local.rows.push_back(row);
     context_.log.rank_warning(
         fmt::format("client {} is left out of this round: {}", who.client, reason));
+}
+
+void RoundRunner::place_start(const std::vector<float>& x) {
+    if (local_clients_ != nullptr) return;  // each client has a start of its own
+    if (backend_.info().host_memory) {
+        start_in_backend_ = x.data();
+        return;
+    }
+    if (start_.data() == nullptr) start_ = DeviceBuffer(backend_, x.size() * sizeof(float));
+    backend_.upload(start_.data(), std::as_bytes(std::span(x)));
+    start_in_backend_ = start_.floats();
 }
 
 void RoundRunner::save_finished(const RoundPlan& plan, const ClientStore& store, Local& local) {
@@ -279,6 +305,7 @@ void RoundRunner::train_mine(const RoundPlan& plan, const std::vector<float>& x,
     }
     const auto start = Clock::now();
     context_.comm.together("local training", [&] {
+        place_start(x);
         for (const std::size_t c : mine) {
             watch_.poll();
             const std::vector<int> clients = clients_of(plan, plan.cohorts[c]);
@@ -387,9 +414,10 @@ std::optional<RoundResult> RoundRunner::run(const RoundPlan& plan, std::vector<f
                                   ? ClientStore(context_.files, folder_.clients(plan.round), tag)
                                   : local_clients_->store(plan.round);
     sum_.clear();
-    Local local;
+    Local local{.trainer = &trainer_};
     local.keep_summed = averaged && logs_aggregation_error(config_, plan.round);
     train_mine(plan, x, store, local);
+    local.forget(local.unsaved);
     if (local.stopped) return std::nullopt;
     return averaged ? aggregate(plan, x, local) : gather_rows(plan, local);
 }

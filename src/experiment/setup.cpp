@@ -185,7 +185,8 @@ void Setup::plan_memory() {
     const PassSize evaluated = largest_evaluation_pass(data_.evaluation, 0, data_.evaluation.size(),
                                                        static_cast<int>(config_.eval_batch_size));
     memory_.training =
-        std::max(memory_.training, decoder_->activation_bytes(evaluated, Pass::evaluate) +
+        std::max(memory_.training, trainer_->kept_bytes(cohort.size()) +
+                                       decoder_->activation_bytes(evaluated, Pass::evaluate) +
                                        static_cast<std::size_t>(layout_.size) * sizeof(float));
     const DeviceInfo info = machine_.backend->info();
     if (info.host_memory) memory_.training += static_cast<std::size_t>(info.overhead_bytes);
@@ -196,6 +197,7 @@ void Setup::plan_memory() {
     const auto floats = static_cast<std::size_t>(layout_.size);
     memory_.round = floats * (1 + 4 * cohort.size()) * sizeof(float);
     memory_.sum = OrderFreeSum::device_bytes(floats);
+    if (!info.host_memory) memory_.sum += floats * sizeof(float);  // the global adapter there
     if (config_.log_aggregation_error > 0) {
         const auto ranks = static_cast<std::size_t>(comm_.size());
         const std::size_t mine = (first.cohorts.size() + ranks - 1) / ranks * cohort.size();

@@ -34,8 +34,15 @@ void require_same_length(std::string_view what, std::size_t got, std::size_t wan
                       .remedy = "only vectors of one layout can be summed"});
 }
 
-double root(const std::array<double, vector_loops::lanes>& squares) {
-    return std::sqrt(std::accumulate(squares.begin(), squares.end(), 0.0));
+/// Values whose squares a back end sums in one go (Backend::squared_distance).
+constexpr std::size_t norm_block = 4096;
+
+/// Where an update's squares sum to no more, no value is beyond update_bound. Far below its square,
+/// so that no rounding matters.
+constexpr double surely_near = update_bound * update_bound / 2;
+
+double sum(const std::array<double, vector_loops::lanes>& squares) {
+    return std::accumulate(squares.begin(), squares.end(), 0.0);
 }
 
 /// What screen() says of two vectors of one length, or nothing.
@@ -78,10 +85,14 @@ std::optional<std::string> screen(std::span<const float> client, std::span<const
 
 double update_norm(std::span<const float> client, std::span<const float> global) {
     require_same_length("a client's vector", client.size(), global.size());
-    std::array<double, vector_loops::lanes> squares{};
-    vector_loops::add_squared_differences(client.data(), global.data(), client.size(),
-                                          squares.data());
-    return root(squares);
+    double total = 0;
+    for_each_part(client.size(), norm_block, [&](std::size_t first, std::size_t count) {
+        std::array<double, vector_loops::lanes> squares{};
+        vector_loops::add_squared_differences(&client[first], &global[first], count,
+                                              squares.data());
+        total += sum(squares);
+    });
+    return std::sqrt(total);
 }
 
 OrderFreeSum::OrderFreeSum(Backend& backend, std::size_t size)
@@ -127,10 +138,7 @@ void OrderFreeSum::accumulate(std::span<const float> client, std::span<const flo
     backend_.accumulate_fixed(words().subspan(first, count), client, global, weight);
 }
 
-std::optional<std::string> OrderFreeSum::add(std::span<const float> client,
-                                             std::span<const float> global, double weight,
-                                             std::int64_t records) {
-    require_same_length("the global vector", global.size(), size_);
+void OrderFreeSum::require_weight(double weight) const {
     if (!(weight >= 0 && weight_ + weight <= weight_bound))
         throw RunError({.what = fmt::format("weight {} cannot be added to a sum of weight {}",
                                             weight, weight_),
@@ -138,6 +146,13 @@ std::optional<std::string> OrderFreeSum::add(std::span<const float> client,
                         .remedy = fmt::format("weights are at least 0 and sum to at most {}, else "
                                               "the 64-bit sum overflows",
                                               weight_bound)});
+}
+
+std::optional<std::string> OrderFreeSum::add(std::span<const float> client,
+                                             std::span<const float> global, double weight,
+                                             std::int64_t records) {
+    require_same_length("the global vector", global.size(), size_);
+    require_weight(weight);
     std::optional<std::string> reason = other_length(client.size(), global.size());
     if (reason) return reason;
     const auto part = [](std::span<const float> x, std::size_t first) {
@@ -159,6 +174,17 @@ std::optional<std::string> OrderFreeSum::add(std::span<const float> client,
     return std::nullopt;
 }
 
+std::optional<double> OrderFreeSum::add_near(const float* client, const float* global,
+                                             double weight, std::int64_t records) {
+    require_weight(weight);
+    const double squares = backend_.squared_distance({client, size_}, {global, size_});
+    if (!(squares <= surely_near)) return std::nullopt;
+    backend_.accumulate_fixed(words(), {client, size_}, {global, size_}, weight);
+    weight_ += weight;
+    records_ += records;
+    return std::sqrt(squares);
+}
+
 ServerStep::ServerStep(std::span<float> x, std::int64_t surviving_records,
                        std::int64_t planned_records)
     : x_(x), unit_(mean_of_one(surviving_records, planned_records)) {}
@@ -175,7 +201,7 @@ void ServerStep::take(std::span<const std::uint64_t> words) {
 }
 
 double ServerStep::update_norm() const {
-    return root(squares_);
+    return std::sqrt(sum(squares_));
 }
 
 std::uint64_t checksum(std::span<const float> x) {

@@ -31,12 +31,12 @@ void AddSquaredDifferences(const float* client, const float* global, std::size_t
     std::size_t i = 0;
     for (; i + lanes <= count; i += lanes) {
         for (std::size_t lane = 0; lane < lanes; ++lane) {
-            const double difference = Difference(client[i + lane], global[i + lane]);
+            const double difference = client[i + lane] - global[i + lane];
             sums[lane] += difference * difference;
         }
     }
     for (; i < count; ++i) {
-        const double difference = Difference(client[i], global[i]);
+        const double difference = client[i] - global[i];
         sums[i % lanes] += difference * difference;
     }
 }

@@ -16,7 +16,7 @@ inline constexpr std::size_t step_values = 1024;
 /// False if |client[i] - global[i]| >= `bound` for an i, or NaN.
 bool all_near(const float* client, const float* global, std::size_t count, double bound);
 
-/// sums[i % lanes] += (client[i] - global[i])^2, in double.
+/// sums[i % lanes] += (client[i] - global[i])^2, in double; the difference is rounded to fp32.
 void add_squared_differences(const float* client, const float* global, std::size_t count,
                              double* sums);
 

@@ -39,7 +39,9 @@ enum class TimedBackend::Operation : std::uint8_t {
     sgd,
     scale,
     fill,
+    copy,
     squared_norm,
+    squared_distance,
     accumulate_fixed
 };
 
@@ -115,7 +117,9 @@ const std::vector<TimedBackend::Kind>& TimedBackend::kinds() {
                                         {"sgd", optimizer},
                                         {"scale", optimizer},
                                         {"fill", backward},
+                                        {"copy", memory},
                                         {"squared_norm", optimizer},
+                                        {"squared_distance", optimizer},
                                         {"accumulate_fixed", optimizer}};
     return list;
 }
@@ -345,8 +349,16 @@ void TimedBackend::fill(std::span<float> x, float value) {
     timed(Operation::fill, 0, [&] { inner_.fill(x, value); });
 }
 
+void TimedBackend::copy(std::span<float> to, std::span<const float> from) {
+    timed(Operation::copy, 0, [&] { inner_.copy(to, from); });
+}
+
 double TimedBackend::squared_norm(std::span<const float> x) {
     return timed(Operation::squared_norm, 0, [&] { return inner_.squared_norm(x); });
+}
+
+double TimedBackend::squared_distance(std::span<const float> x, std::span<const float> x0) {
+    return timed(Operation::squared_distance, 0, [&] { return inner_.squared_distance(x, x0); });
 }
 
 void TimedBackend::accumulate_fixed(std::span<std::uint64_t> words, std::span<const float> x,

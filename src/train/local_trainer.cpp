@@ -49,6 +49,7 @@ void check_cohort(std::span<const CohortMember> members, const Layout& layout) {
     }
     for (const CohortMember& member : members) {
         const TrainJob& job = member.job;
+        if (member.resume == nullptr && job.start_in_backend != nullptr) continue;
         const std::vector<float>& x = member.resume != nullptr ? member.resume->x : job.start;
         if (static_cast<std::int64_t>(x.size()) == layout.size) continue;
         throw ShapeError({.what = "an adapter does not fit the layout it is trained in",
@@ -61,16 +62,22 @@ void check_cohort(std::span<const CohortMember> members, const Layout& layout) {
 /// One client's training in one round.
 class ClientRun {
 public:
-    ClientRun(Backend& backend, const LocalConfig& config, const CohortMember& member)
+    ClientRun(Backend& backend, const LocalConfig& config, const CohortMember& member,
+              AdapterMemory& memory, std::size_t size)
         : config_(config),
           job_(member.job),
           records_(*member.records),
           total_steps_(planned_steps(records_, config)),
-          adapter_(backend, config, member.resume != nullptr ? member.resume->x : job_.start,
+          adapter_(backend, config, memory, size,
                    member.resume != nullptr ? member.resume->optimizer : job_.optimizer) {
         if (member.resume != nullptr) {
             step_ = member.resume->step;
             stats_ = member.resume->stats;
+            adapter_.start_from(member.resume->x);
+        } else if (job_.start_in_backend != nullptr) {
+            adapter_.start_from_backend(job_.start_in_backend);
+        } else {
+            adapter_.start_from(job_.start);
         }
         stats_.records = records_.records_with_target();
     }
@@ -135,15 +142,21 @@ public:
     void add_seconds(double seconds) { stats_.seconds += seconds; }
     const TrainStats& stats() const { return stats_; }
 
-    TrainOutcome outcome() const {
-        TrainOutcome outcome{
-            .state = {adapter_.download_x(), adapter_.download_state(), step_, stats_},
-            .fault = fault_};
+    /// `used`: memory for the adapter.
+    TrainOutcome outcome(std::vector<float> used) const {
+        TrainOutcome outcome{.fault = fault_, .x_in_backend = adapter_.x()};
         if (!fault_.empty()) {
             outcome.end = TrainEnd::diverged;
         } else {
             outcome.end = step_ < total_steps_ ? TrainEnd::stopped : TrainEnd::finished;
         }
+        const bool moments = config_.keep_moments || outcome.end == TrainEnd::stopped;
+        outcome.state = {
+            .x = adapter_.download_x(std::move(used)),
+            .optimizer = moments ? adapter_.download_state()
+                                 : OptimizerState{.m = {}, .v = {}, .step = adapter_.steps()},
+            .step = step_,
+            .stats = stats_};
         return outcome;
     }
 
@@ -276,10 +289,17 @@ LocalTrainer::LocalTrainer(Decoder& decoder, const Layout& layout, Backend& back
                            const LocalConfig& config)
     : decoder_(decoder), layout_(layout), backend_(backend), config_(config) {}
 
-std::size_t LocalTrainer::peak_bytes(std::span<const PassSize> members) const {
+std::size_t LocalTrainer::kept_bytes(std::size_t members) const {
     const std::size_t vectors = config_.optimizer == OptimizerKind::adamw ? 4 : 2;
-    return members.size() * vectors * static_cast<std::size_t>(layout_.size) * sizeof(float) +
-           decoder_.activation_bytes(sum(members), Pass::train);
+    return members * vectors * static_cast<std::size_t>(layout_.size) * sizeof(float);
+}
+
+std::size_t LocalTrainer::peak_bytes(std::span<const PassSize> members) const {
+    return kept_bytes(members.size()) + decoder_.activation_bytes(sum(members), Pass::train);
+}
+
+void LocalTrainer::recycle(std::vector<float> used) {
+    recycled_.push_back(std::move(used));
 }
 
 std::vector<TrainOutcome> LocalTrainer::train(std::span<const CohortMember> members,
@@ -291,13 +311,24 @@ std::vector<TrainOutcome> LocalTrainer::train(std::span<const CohortMember> memb
         sizes.push_back(largest_pass(*member.records, config_));
     }
     decoder_.reserve(sum(sizes), Pass::train);
+    const auto floats = static_cast<std::size_t>(layout_.size);
+    while (memory_.size() < members.size())
+        memory_.emplace_back(backend_, floats, config_.optimizer);
     std::vector<ClientRun> runs;
     runs.reserve(members.size());
-    for (const CohortMember& member : members) runs.emplace_back(backend_, config_, member);
+    for (const CohortMember& member : members)
+        runs.emplace_back(backend_, config_, member, memory_[runs.size()], floats);
     while (!stop.requested() && step_together(decoder_, runs, after_step)) {
     }
     std::vector<TrainOutcome> outcomes;
-    for (const ClientRun& run : runs) outcomes.push_back(run.outcome());
+    for (const ClientRun& run : runs) {
+        std::vector<float> used;
+        if (!recycled_.empty()) {
+            used = std::move(recycled_.back());
+            recycled_.pop_back();
+        }
+        outcomes.push_back(run.outcome(std::move(used)));
+    }
     return outcomes;
 }
 

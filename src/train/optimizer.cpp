@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "fedit/core/error.h"
 
@@ -24,51 +25,59 @@ void check_state(const OptimizerState& state, std::size_t size) {
 
 }  // namespace
 
+AdapterMemory::AdapterMemory(Backend& backend, std::size_t floats, OptimizerKind optimizer)
+    : x(backend, floats * sizeof(float)), gradient(backend, floats * sizeof(float)) {
+    if (optimizer != OptimizerKind::adamw) return;
+    m = DeviceBuffer(backend, floats * sizeof(float));
+    v = DeviceBuffer(backend, floats * sizeof(float));
+}
+
 AdapterInTraining::AdapterInTraining(Backend& backend, const LocalConfig& config,
-                                     std::span<const float> x, const OptimizerState& state)
-    : backend_(backend),
-      config_(config),
-      size_(x.size()),
-      x_(backend, x.size_bytes()),
-      gradient_(backend, x.size_bytes()),
-      steps_(state.step) {
+                                     AdapterMemory& memory, std::size_t size,
+                                     const OptimizerState& state)
+    : backend_(backend), config_(config), memory_(memory), size_(size), steps_(state.step) {
     check_state(state, size_);
-    backend_.upload(x_.data(), std::as_bytes(x));
     if (config_.optimizer == OptimizerKind::adamw) {
-        m_ = moments_from(state.m);
-        v_ = moments_from(state.v);
+        set_moments(memory_.m, state.m);
+        set_moments(memory_.v, state.v);
     }
 }
 
-DeviceBuffer AdapterInTraining::moments_from(std::span<const float> values) {
-    DeviceBuffer buffer(backend_, size_ * sizeof(float));
+void AdapterInTraining::start_from(std::span<const float> x) {
+    backend_.upload(memory_.x.data(), std::as_bytes(x));
+}
+
+void AdapterInTraining::start_from_backend(const float* x) {
+    backend_.copy(all(memory_.x), {x, size_});
+}
+
+void AdapterInTraining::set_moments(const DeviceBuffer& buffer, std::span<const float> values) {
     if (values.empty()) {
         backend_.fill(all(buffer), 0.0F);
     } else {
         backend_.upload(buffer.data(), std::as_bytes(values));
     }
-    return buffer;
 }
 
 void AdapterInTraining::clear_gradient() {
-    backend_.fill(all(gradient_), 0.0F);
+    backend_.fill(all(memory_.gradient), 0.0F);
 }
 
 double AdapterInTraining::gradient_norm() {
-    return std::sqrt(backend_.squared_norm(all(gradient_)));
+    return std::sqrt(backend_.squared_norm(all(memory_.gradient)));
 }
 
 void AdapterInTraining::step(double learning_rate, double norm) {
     if (config_.max_grad_norm > 0) {
         const double factor = std::min(1.0, config_.max_grad_norm / (norm + 1e-6));
-        if (factor < 1) backend_.scale(all(gradient_), static_cast<float>(factor));
+        if (factor < 1) backend_.scale(all(memory_.gradient), static_cast<float>(factor));
     }
     ++steps_;
     if (config_.optimizer == OptimizerKind::sgd) {
-        backend_.sgd(all(x_), all(gradient_), learning_rate, config_.weight_decay);
+        backend_.sgd(all(memory_.x), all(memory_.gradient), learning_rate, config_.weight_decay);
         return;
     }
-    backend_.adamw(all(x_), all(gradient_), all(m_), all(v_),
+    backend_.adamw(all(memory_.x), all(memory_.gradient), all(memory_.m), all(memory_.v),
                    {.lr = learning_rate,
                     .beta1 = config_.beta1,
                     .beta2 = config_.beta2,
@@ -77,18 +86,23 @@ void AdapterInTraining::step(double learning_rate, double norm) {
                     .step = steps_});
 }
 
-std::vector<float> AdapterInTraining::download(const DeviceBuffer& buffer) const {
-    std::vector<float> values(buffer.bytes() / sizeof(float));
-    backend_.download(std::as_writable_bytes(std::span(values)), buffer.data());
-    return values;
+std::vector<float> AdapterInTraining::download(const DeviceBuffer& buffer,
+                                               std::vector<float> used) const {
+    used.resize(buffer.bytes() / sizeof(float));
+    backend_.download(std::as_writable_bytes(std::span(used)), buffer.data());
+    return used;
 }
 
-std::vector<float> AdapterInTraining::download_x() const {
-    return download(x_);
+std::vector<float> AdapterInTraining::download_x(std::vector<float> used) const {
+    return download(memory_.x, std::move(used));
 }
 
 OptimizerState AdapterInTraining::download_state() const {
-    return {.m = download(m_), .v = download(v_), .step = steps_};
+    OptimizerState state{.step = steps_};
+    if (config_.optimizer != OptimizerKind::adamw) return state;
+    state.m = download(memory_.m);
+    state.v = download(memory_.v);
+    return state;
 }
 
 }  // namespace fedit

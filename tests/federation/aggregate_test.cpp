@@ -118,6 +118,38 @@ TEST(OrderFreeSum, KeepsNothingOfARefusedUpdateOnADevice) {
     expect_nothing_left_of_a_refused_update(guarded);
 }
 
+TEST(OrderFreeSum, AddsWhatLiesInBackEndMemoryWithTheSameBits) {
+    constexpr std::size_t size = 10'000;
+    test::GuardedBackend backend;
+    const auto there = [&](const std::vector<float>& values) {
+        DeviceBuffer buffer(backend, values.size() * sizeof(float));
+        backend.upload(buffer.data(), std::as_bytes(std::span(values)));
+        return buffer;
+    };
+    const auto global = test::random_update(0, size);
+    auto client = test::random_update(1, size);
+    for (std::size_t i = 0; i < size; ++i) client[i] = global[i] + client[i] / 16;
+    const DeviceBuffer global_there = there(global), client_there = there(client);
+    OrderFreeSum want(backend, size), got(backend, size);
+    ASSERT_EQ(want.add(client, global, 0.25, 3), std::nullopt);
+    EXPECT_EQ(got.add_near(client_there.floats(), global_there.floats(), 0.25, 3),
+              update_norm(client, global));
+    EXPECT_EQ(got.host_words(), want.host_words());
+    EXPECT_EQ(got.records(), 3);
+
+    for (const float value : {nan_value, infinity, 1000.0F}) {
+        auto bad = client;
+        bad[7777] = value;
+        const DeviceBuffer bad_there = there(bad);
+        EXPECT_EQ(got.add_near(bad_there.floats(), global_there.floats(), 0.25, 3), std::nullopt);
+    }
+    EXPECT_EQ(got.host_words(), want.host_words());
+    EXPECT_EQ(got.records(), 3);
+    EXPECT_THROW(
+        static_cast<void>(got.add_near(client_there.floats(), global_there.floats(), 4, 3)),
+        RunError);
+}
+
 TEST(OrderFreeSum, HasTheSameBitsForEveryOrderAndEverySplit) {
     constexpr std::size_t size = 257;
     constexpr std::uint32_t clients = 6;

@@ -462,10 +462,21 @@ void GuardedBackend::fill(std::span<float> x, float value) {
     cpu_->fill(run.vector(x), value);
 }
 
+void GuardedBackend::copy(std::span<float> to, std::span<const float> from) {
+    Operation run(*this, "copy");
+    cpu_->copy(run.vector(to), run.vector(from));
+}
+
 double GuardedBackend::squared_norm(std::span<const float> x) {
     ++waits_;
     Operation run(*this, "squared_norm");
     return cpu_->squared_norm(run.vector(x));
+}
+
+double GuardedBackend::squared_distance(std::span<const float> x, std::span<const float> x0) {
+    ++waits_;
+    Operation run(*this, "squared_distance");
+    return cpu_->squared_distance(run.vector(x), run.vector(x0));
 }
 
 void GuardedBackend::accumulate_fixed(std::span<std::uint64_t> words, std::span<const float> x,

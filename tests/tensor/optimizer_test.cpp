@@ -80,6 +80,20 @@ TEST_P(Optimizer, ScaleFillAndNorm) {
     EXPECT_EQ(backend().squared_norm(values), 9.0 * size);
 }
 
+TEST_P(Optimizer, CopyAndDistance) {
+    const Matrix x = random_matrix(1, size, 1), x0 = random_matrix(1, size, 2);
+    const DeviceMatrix device_x = vector(x), device_x0 = vector(x0), copied = vector(x0);
+    Matrix difference = x;
+    for (std::int64_t i = 0; i < size; ++i) difference(0, i) -= x0(0, i);
+    const double want = dot(difference, difference);
+    EXPECT_NEAR(backend().squared_distance(span_of(device_x), span_of(device_x0)), want,
+                1e-6 * want);
+    EXPECT_EQ(backend().squared_distance({}, {}), 0);
+    backend().copy(span_of(copied), span_of(device_x));
+    EXPECT_TRUE(same_bits(copied.values(), device_x.values()));
+    EXPECT_EQ(backend().squared_distance(span_of(copied), span_of(device_x)), 0);
+}
+
 TEST_P(Optimizer, StepsAndNormHaveTheBitsOfOneThreadOfTheCpu) {
     const auto cpu = make_cpu_backend(1);
     const Matrix x = random_matrix(1, size, 1), g = random_matrix(1, size, 2);
@@ -90,12 +104,14 @@ TEST_P(Optimizer, StepsAndNormHaveTheBitsOfOneThreadOfTheCpu) {
             v(on, Matrix(1, size));
         on.adamw(span_of(device_x), span_of(device_g), span_of(m), span_of(v), settings);
         on.sgd(span_of(device_x), span_of(device_g), 0.05, 0.3);
-        return std::pair(device_x.values(), on.squared_norm(span_of(device_x)));
+        return std::tuple(device_x.values(), on.squared_norm(span_of(device_x)),
+                          on.squared_distance(span_of(device_x), span_of(device_g)));
     };
-    const auto [got, got_norm] = step(backend());
-    const auto [want, want_norm] = step(*cpu);
+    const auto [got, got_norm, got_distance] = step(backend());
+    const auto [want, want_norm, want_distance] = step(*cpu);
     EXPECT_TRUE(same_bits(got, want));
     EXPECT_EQ(got_norm, want_norm);
+    EXPECT_EQ(got_distance, want_distance);
 }
 
 INSTANTIATE_TEST_SUITE_P(BackEnds, Optimizer, on_every_backend({Flat{}}),

@@ -183,8 +183,11 @@ std::vector<Call> calls() {
          [](Operands& o, Backend& b) { b.sgd(o.flat(0), o.flat(1), 0.1, 0.2); }},
         {"scale", optimizer, 0, [](Operands& o, Backend& b) { b.scale(o.flat(0), 1.5F); }},
         {"fill", backward, 0, [](Operands& o, Backend& b) { b.fill(o.flat(0), 1.5F); }},
+        {"copy", memory, 0, [](Operands& o, Backend& b) { b.copy(o.flat(0), o.flat(1)); }},
         {"squared_norm", optimizer, 0,
          [](Operands& o, Backend& b) { o.loss[0] = b.squared_norm(o.flat(0)); }},
+        {"squared_distance", optimizer, 0,
+         [](Operands& o, Backend& b) { o.loss[0] = b.squared_distance(o.flat(0), o.flat(1)); }},
         {"accumulate_fixed", optimizer, 0,
          [](Operands& o, Backend& b) {
              o.backend.fill(o.flat(0), 0);

@@ -64,6 +64,32 @@ TEST(GuardedTraining, GoesOnFromASavedStateWithTheSameBits) {
                 cpu.train(ragged_config(), records).state);
 }
 
+TEST(GuardedTraining, StartsFromBackEndMemoryAndWritesOverWhatWasRecycled) {
+    TinyTraining cpu("given");
+    auto backend = std::make_unique<GuardedBackend>();
+    GuardedBackend& guard = *backend;
+    TinyTraining guarded("there", std::move(backend));
+    const EncodedRecords records = random_records(20, 1);
+    const std::vector<float> start = initial_adapter(cpu.layout, 1);
+    const DeviceBuffer there(guard, start.size() * sizeof(float));
+    guard.upload(there.data(), std::as_bytes(std::span(start)));
+    LocalConfig config = ragged_config();
+    const Progress want = cpu.train(config, records).state;
+    config.keep_moments = false;
+    LocalTrainer trainer(guarded.decoder, guarded.layout, guard, config);
+    const CohortMember member{.job = {.start_in_backend = there.floats()}, .records = &records};
+    for (int time = 0; time < 2; ++time) {  // the second time in used memory
+        TrainOutcome got = trainer.train({&member, 1}, {}).front();
+        EXPECT_EQ(got.state.x, want.x);
+        EXPECT_TRUE(got.state.optimizer.m.empty());
+        EXPECT_EQ(got.state.optimizer.step, want.optimizer.step);
+        std::vector<float> still_there(start.size());
+        guard.download(std::as_writable_bytes(std::span(still_there)), got.x_in_backend);
+        EXPECT_EQ(still_there, want.x);
+        trainer.recycle(std::move(got.state.x));
+    }
+}
+
 TEST(GuardedTraining, OfAllWeightsHasTheCpusBits) {
     const auto folder = write_tiny_model(
         fresh_folder("full"), tiny_config(R"(, "attention_bias": true, "mlp_bias": true)"));

@@ -14,7 +14,9 @@ class OptimizerTest : public testing::Test {
 protected:
     /// One step from `x_` with gradient `g_`; gives the adapter after it.
     std::vector<float> step(const LocalConfig& config, double rate) {
-        AdapterInTraining adapter(*backend_, config, x_, {});
+        AdapterMemory memory(*backend_, x_.size(), config.optimizer);
+        AdapterInTraining adapter(*backend_, config, memory, x_.size(), {});
+        adapter.start_from(x_);
         backend_->upload(adapter.gradient(), std::as_bytes(std::span<const float>(g_)));
         adapter.step(rate, adapter.gradient_norm());
         state_ = adapter.download_state();
@@ -58,7 +60,8 @@ TEST_F(OptimizerTest, FirstAdamWStepMovesByTheRateAndDecaysApart) {
 
 TEST_F(OptimizerTest, RefusesAStateOfAnotherSize) {
     const OptimizerState wrong{.m = {1, 2}, .v = {1, 2}, .step = 3};
-    EXPECT_THROW(AdapterInTraining(*backend_, LocalConfig{}, x_, wrong), ShapeError);
+    AdapterMemory memory(*backend_, 3, OptimizerKind::adamw);
+    EXPECT_THROW(AdapterInTraining(*backend_, LocalConfig{}, memory, 3, wrong), ShapeError);
 }
 
 }  // namespace

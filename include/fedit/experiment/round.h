@@ -80,6 +80,7 @@ private:
     void contribute(const PlannedClient& who, const std::vector<float>& start,
                     TrainOutcome& outcome, Local& local);
     void save_finished(const RoundPlan& plan, const ClientStore& store, Local& local);
+    void place_start(const std::vector<float>& x);
     void reject(const PlannedClient& who, const std::string& reason, Local& local);
     RoundResult aggregate(const RoundPlan& plan, std::vector<float>& x, Local& local);
     RoundResult gather_rows(const RoundPlan& plan, const Local& local) const;
@@ -91,7 +92,10 @@ private:
     const FederatedData& data_;
     const Layout& layout_;
     LocalTrainer& trainer_;
-    OrderFreeSum sum_;  ///< of this rank's clients of a round
+    Backend& backend_;
+    OrderFreeSum sum_;    ///< of this rank's clients of a round
+    DeviceBuffer start_;  ///< the global adapter, where the host's memory is not the back end's
+    const float* start_in_backend_ = nullptr;  ///< the same; null in local training
     DeviceSum rank_sum_;
     StopWatch& watch_;
     const RunFolder& folder_;

@@ -22,7 +22,7 @@ inline constexpr double weight_bound = 4;
 /// names the first bad place and its value.
 std::optional<std::string> screen(std::span<const float> client, std::span<const float> global);
 
-/// ||x_k - x|| in double. Throws ShapeError if the lengths differ.
+/// ||x_k - x|| in double, of differences in fp32. Throws ShapeError if the lengths differ.
 double update_norm(std::span<const float> client, std::span<const float> global);
 
 /// q = llrint((x_k - x) w_k 2^52) modulo 2^64, summed as 64-bit integers: no order, of clients,
@@ -43,6 +43,12 @@ public:
                                                  std::span<const float> global, double weight,
                                                  std::int64_t records);
 
+    /// The same of an update that lies in back-end memory, with no way through the host's. Returns
+    /// update_norm(), to the bit; or nothing where that alone does not show that screen() finds
+    /// nothing: then the sum is as before, and add() decides. Both vectors are as long as the sum.
+    [[nodiscard]] std::optional<double> add_near(const float* client, const float* global,
+                                                 double weight, std::int64_t records);
+
     /// The words in back-end memory, for a sum over ranks; adding words is modulo 2^64.
     std::span<std::uint64_t> words();
     std::vector<std::uint64_t> host_words() const;     ///< a copy of them
@@ -52,6 +58,7 @@ public:
     static std::size_t device_bytes(std::size_t size);
 
 private:
+    void require_weight(double weight) const;
     void accumulate(std::span<const float> client, std::span<const float> global, std::size_t first,
                     double weight);
 

@@ -9,7 +9,8 @@
 // All other spans are host memory: tokens, positions, frequencies, rows, targets, weights, losses,
 // the spans of Slots, Dropout and Sequences, the values of pack(). An operation is done with host
 // memory when it returns; its work on back-end memory may go on behind it, in the order of calls.
-// download(), cross_entropy(), squared_norm() and export_memory() wait for all that came before.
+// download(), cross_entropy(), squared_norm(), squared_distance() and export_memory() wait for all
+// that came before.
 //
 // Activations are fp32 or bf16, as activation_dtype() says, all of one operation alike: x, y, s,
 // q, k, v, out and their gradients. Everything else is fp32: gains, biases, lse, LoRA factors,
@@ -245,8 +246,12 @@ public:
                      double weight_decay) = 0;
     virtual void scale(std::span<float> x, float factor) = 0;
     virtual void fill(std::span<float> x, float value) = 0;
+    /// to = from, which do not overlap.
+    virtual void copy(std::span<float> to, std::span<const float> from) = 0;
     /// Sum of squares in double, in fixed blocks of 4096, whatever the number of threads.
     virtual double squared_norm(std::span<const float> x) = 0;
+    /// squared_norm() of x - x0, whose values are rounded to fp32.
+    virtual double squared_distance(std::span<const float> x, std::span<const float> x0) = 0;
 
     // ---- the federation's sum
     /// words[i] += llrint((x[i] - x0[i]) * weight * 2^52) modulo 2^64: a client's update in fixed

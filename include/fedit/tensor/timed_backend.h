@@ -97,7 +97,9 @@ public:
     void sgd(std::span<float> x, std::span<const float> g, double lr, double weight_decay) override;
     void scale(std::span<float> x, float factor) override;
     void fill(std::span<float> x, float value) override;
+    void copy(std::span<float> to, std::span<const float> from) override;
     double squared_norm(std::span<const float> x) override;
+    double squared_distance(std::span<const float> x, std::span<const float> x0) override;
     void accumulate_fixed(std::span<std::uint64_t> words, std::span<const float> x,
                           std::span<const float> x0, double weight) override;
 

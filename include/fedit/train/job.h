@@ -26,6 +26,8 @@ struct LocalConfig {
     double max_grad_norm = 0;  ///< 0: no clipping
     double lora_dropout = 0;
     std::uint64_t seed = 0;
+    /// Whether clients that have ended give back their optimizer's moments; others always do.
+    bool keep_moments = true;
 };
 
 /// Moments of AdamW (empty for SGD) and the number of steps they have seen.
@@ -51,6 +53,8 @@ struct TrainJob {
     int client = 0;
     int round = 0;
     std::vector<float> start{};  ///< the adapter to start from
+    /// The same in back-end memory: copied there if not null, and `start` is not looked at.
+    const float* start_in_backend = nullptr;
     OptimizerState optimizer{};  ///< empty: fresh
 };
 

@@ -27,6 +27,8 @@ struct TrainOutcome {
     TrainEnd end = TrainEnd::stopped;
     Progress state;
     std::string fault{};  ///< of a diverged client: client, round, step and value
+    /// state.x in back-end memory, until the trainer trains others; null: not there.
+    const float* x_in_backend = nullptr;
 };
 
 /// One client of a cohort, a set of clients whose tokens pass through the base together.
@@ -46,6 +48,14 @@ std::int64_t planned_steps(const EncodedRecords& records, const LocalConfig& con
 /// A size that no micro-batch of these records exceeds, in whatever order they come.
 PassSize largest_pass(const EncodedRecords& records, const LocalConfig& config);
 
+/// What a client in training takes of a back end's memory.
+struct AdapterMemory {
+    AdapterMemory(Backend& backend, std::size_t floats, OptimizerKind optimizer);
+
+    DeviceBuffer x, gradient;
+    DeviceBuffer m, v;  ///< AdamW's
+};
+
 class LocalTrainer {
 public:
     /// All must outlive the trainer.
@@ -55,6 +65,8 @@ public:
     /// Bytes that training a cohort takes besides the base, given each member's largest pass:
     /// activations, and of each member adapter, gradient and optimizer.
     std::size_t peak_bytes(std::span<const PassSize> members) const;
+    /// Those of them that stay with the trainer, for the next cohort: all but the activations.
+    std::size_t kept_bytes(std::size_t members) const;
 
     /// Trains all members side by side; one outcome each. Pass i packs micro-batch i of each
     /// member's current batch, then each member takes its optimizer step; one that is done or has
@@ -66,11 +78,17 @@ public:
     std::vector<TrainOutcome> train(std::span<const CohortMember> members, const StopToken& stop,
                                     const StepCallback& after_step = {});
 
+    /// Takes a vector whose values nobody needs any more; the next outcome is written over it.
+    /// Fresh memory of that size would cost more than training a small client on a GPU.
+    void recycle(std::vector<float> used);
+
 private:
     Decoder& decoder_;
     const Layout& layout_;
     Backend& backend_;
     LocalConfig config_;
+    std::vector<AdapterMemory> memory_;  ///< of the largest cohort so far
+    std::vector<std::vector<float>> recycled_;
 };
 
 /// Losses and hits of records, in fixed batches by record order.

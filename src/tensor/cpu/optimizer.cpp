@@ -40,7 +40,9 @@ void SgdBlock(float* x, const float* g, std::int64_t count, float lr, float weig
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
+#include <algorithm>
 #include <array>
+#include <numeric>
 #include <vector>
 
 #include "tensor/check.h"
@@ -57,16 +59,35 @@ namespace {
 /// Elements that one task takes; also the block of squared_norm, so part of its bits.
 constexpr std::int64_t block_elements = 4096;
 
-/// Eight sums in a fixed order, so that neither threads nor vector length change bits.
-double squared_sum(const float* x, std::int64_t count) noexcept {
+/// Of value(0), value(1), ...: eight sums in a fixed order, so that neither threads nor vector
+/// length change bits.
+template <class Value>
+double squared_sum(std::int64_t count, const Value& value) noexcept {
     std::array<double, 8> sums{};
-    for (std::int64_t i = 0; i < count; ++i) {
-        const double value = x[i];
-        sums[static_cast<std::size_t>(i % 8)] += value * value;
+    const auto add = [&](std::int64_t i, std::size_t sum) {
+        const double wide = value(i);
+        sums[sum] += wide * wide;
+    };
+    std::int64_t i = 0;
+    for (; i + 8 <= count; i += 8) {
+        for (std::size_t sum = 0; sum < 8; ++sum) add(i + static_cast<std::int64_t>(sum), sum);
     }
+    for (; i < count; ++i) add(i, static_cast<std::size_t>(i % 8));
     double total = 0;
     for (const double sum : sums) total += sum;
     return total;
+}
+
+/// The sums of blocks, made by sum(begin, end), in order.
+template <class Sum>
+double sum_of_blocks(int threads, std::int64_t count, const Sum& sum) {
+    std::vector<double> sums(
+        static_cast<std::size_t>((count + block_elements - 1) / block_elements));
+    parallel_blocks(threads, count, block_elements,
+                    [&](std::int64_t begin, std::int64_t end) noexcept {
+                        sums[static_cast<std::size_t>(begin / block_elements)] = sum(begin, end);
+                    });
+    return std::accumulate(sums.begin(), sums.end(), 0.0);
 }
 
 }  // namespace
@@ -110,18 +131,30 @@ void CpuBackend::fill(std::span<float> x, float value) {
                     });
 }
 
-double CpuBackend::squared_norm(std::span<const float> x) {
-    const auto count = static_cast<std::int64_t>(x.size());
-    std::vector<double> sums(
-        static_cast<std::size_t>((count + block_elements - 1) / block_elements));
-    parallel_blocks(threads_, count, block_elements,
+void CpuBackend::copy(std::span<float> to, std::span<const float> from) {
+    check::same_size("copy", "to", to.size(), "from", from.size());
+    parallel_blocks(threads_, static_cast<std::int64_t>(to.size()), block_elements,
                     [&](std::int64_t begin, std::int64_t end) noexcept {
-                        sums[static_cast<std::size_t>(begin / block_elements)] =
-                            squared_sum(x.data() + begin, end - begin);
+                        std::copy(from.data() + begin, from.data() + end, to.data() + begin);
                     });
-    double total = 0;
-    for (const double sum : sums) total += sum;
-    return total;
+}
+
+double CpuBackend::squared_norm(std::span<const float> x) {
+    return sum_of_blocks(threads_, static_cast<std::int64_t>(x.size()),
+                         [&](std::int64_t begin, std::int64_t end) noexcept {
+                             const float* const values = x.data() + begin;
+                             return squared_sum(end - begin, [=](auto i) { return values[i]; });
+                         });
+}
+
+double CpuBackend::squared_distance(std::span<const float> x, std::span<const float> x0) {
+    check::same_size("squared_distance", "x", x.size(), "x0", x0.size());
+    return sum_of_blocks(
+        threads_, static_cast<std::int64_t>(x.size()),
+        [&](std::int64_t begin, std::int64_t end) noexcept {
+            const float *const values = x.data() + begin, *const origins = x0.data() + begin;
+            return squared_sum(end - begin, [=](auto i) { return values[i] - origins[i]; });
+        });
 }
 
 }  // namespace fedit::cpu

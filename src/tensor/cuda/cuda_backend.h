@@ -86,7 +86,9 @@ public:
     void sgd(std::span<float> x, std::span<const float> g, double lr, double weight_decay) override;
     void scale(std::span<float> x, float factor) override;
     void fill(std::span<float> x, float value) override;
+    void copy(std::span<float> to, std::span<const float> from) override;
     double squared_norm(std::span<const float> x) override;
+    double squared_distance(std::span<const float> x, std::span<const float> x0) override;
     void accumulate_fixed(std::span<std::uint64_t> words, std::span<const float> x,
                           std::span<const float> x0, double weight) override;
 
@@ -96,6 +98,8 @@ private:
     void finish(std::string_view operation) {
         if (errors_ == CudaErrors::at_once) check(cudaStreamSynchronize(stream()), operation);
     }
+    /// squared_norm() where x0 is null.
+    double squared_distance_or_norm(std::span<const float> x, const float* x0);
     /// x, or its copy in `dtype` that lasts until `scratch` is asked for more.
     TensorView in_dtype(TensorView x, Dtype dtype, DeviceScratch& scratch);
     /// The rotary table on the device, for positions up to `last_position`.

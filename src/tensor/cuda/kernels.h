@@ -93,9 +93,9 @@ void sgd(float* x, const float* g, std::int64_t n, float lr, float weight_decay,
          cudaStream_t stream);
 void scale(float* x, std::int64_t n, float factor, cudaStream_t stream);
 void fill(float* x, std::int64_t n, float value, cudaStream_t stream);
-/// *sum = the sum of squares in double; the bits are the CPU back end's. `scratch`:
-/// squared_norm_scratch(n) doubles.
-void squared_norm(double* sum, const float* x, std::int64_t n, double* scratch,
+/// *sum = the sum of the squares of x - x0 (x0 null: zeros) in double; the bits are the CPU back
+/// end's. `scratch`: squared_norm_scratch(n) doubles.
+void squared_norm(double* sum, const float* x, const float* x0, std::int64_t n, double* scratch,
                   cudaStream_t stream);
 /// sum[i] += llrint((x[i] - x0[i]) * weight * 2^52) modulo 2^64, for updates that passed the
 /// screen: the bits of OrderFreeSum (federation/aggregate.h) on any machine.

@@ -7,9 +7,9 @@
 
 namespace fedit::cuda {
 
-void squared_norm(double* sum, const float* x, std::int64_t n, double* scratch,
+void squared_norm(double* sum, const float* x, const float* x0, std::int64_t n, double* scratch,
                   cudaStream_t stream) {
-    launch_squared_norm(StreamLaunch(stream, "squared_norm"), sum, x, n, scratch);
+    launch_squared_norm(StreamLaunch(stream, "squared_norm"), sum, x, x0, n, scratch);
 }
 
 }  // namespace fedit::cuda

@@ -2,15 +2,17 @@
 //
 // The order is the CPU back end's: in each block of 4096 elements eight sums, of the elements i
 // with i % 8 = k in order; the eight in order; then the blocks in order. The square of a float is
-// exact in double, so a fused multiply-add changes nothing.
+// exact in double, so a fused multiply-add changes nothing. Differences are rounded to float.
 #pragma once
 
 #include "tensor/cuda/rows.cuh"
 
 namespace fedit::cuda {
 
-/// partial[b] = the sum of block b. Eight lanes a block.
-__global__ void squared_norm_kernel(double* partial, const float* x, std::int64_t n) {
+/// partial[b] = the sum of block b. Eight lanes a block. x0 is not read unless `Distance`.
+template <bool Distance>
+__global__ void squared_norm_kernel(double* partial, const float* x, const float* x0,
+                                    std::int64_t n) {
     constexpr int sums = 8;
     const std::int64_t thread = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
     const std::int64_t block = thread / sums, begin = block * squared_norm_block;
@@ -18,7 +20,7 @@ __global__ void squared_norm_kernel(double* partial, const float* x, std::int64_
     double sum = 0;
 #pragma unroll 8
     for (std::int64_t i = begin + thread % sums; i < end; i += sums) {
-        const double value = x[i];
+        const double value = Distance ? x[i] - x0[i] : x[i];
         sum += value * value;
     }
     const int first = static_cast<int>(threadIdx.x % 32) / sums * sums;
@@ -48,11 +50,13 @@ __global__ void sum_in_order_kernel(double* sum, const double* partial, std::int
 }
 
 template <class Launch>
-void launch_squared_norm(const Launch& launch, double* sum, const float* x, std::int64_t n,
-                         double* scratch) {
+void launch_squared_norm(const Launch& launch, double* sum, const float* x, const float* x0,
+                         std::int64_t n, double* scratch) {
     const std::int64_t blocks = squared_norm_scratch(n);
     if (blocks > 0) {
-        launch(Grid{.x = ceil_div(blocks, 16), .threads = 128}, squared_norm_kernel, scratch, x, n);
+        launch(Grid{.x = ceil_div(blocks, 16), .threads = 128},
+               x0 == nullptr ? squared_norm_kernel<false> : squared_norm_kernel<true>, scratch, x,
+               x0, n);
     }
     launch(Grid{.x = 1, .threads = 256}, sum_in_order_kernel, sum, scratch, blocks);
 }

@@ -10,6 +10,9 @@ namespace {
 
 /// Large enough that a copy's start costs nothing, small enough to stay in the processor's cache.
 constexpr std::size_t half_bytes = std::size_t{16} << 20;
+/// Of a download, which the host copies while the next one comes.
+constexpr std::size_t piece_bytes = std::size_t{4} << 20;
+static_assert(piece_bytes <= half_bytes);
 
 }  // namespace
 
@@ -17,7 +20,8 @@ Staging::Staging(cudaStream_t stream)
     : stream_(stream),
       ring_(half_bytes),
       memory_(allocate_pinned(2 * half_bytes)),
-      read_{make_event(), make_event()} {}
+      read_{make_event(), make_event()},
+      written_{make_event(), make_event()} {}
 
 void Staging::upload(void* to, std::span<const std::byte> from) {
     auto* target = static_cast<std::byte*>(to);
@@ -37,19 +41,27 @@ void Staging::upload(void* to, std::span<const std::byte> from) {
 }
 
 void Staging::download(std::span<std::byte> to, const void* from) {
-    // The stream has read all that was uploaded before it writes here.
+    // The stream has read all that was uploaded before it writes here. While the host empties one
+    // half the device fills the other.
     const auto* source = static_cast<const std::byte*>(from);
-    do {
-        const std::size_t bytes = std::min(to.size(), 2 * half_bytes);
-        if (bytes > 0) {
-            check(cudaMemcpyAsync(pinned(), source, bytes, cudaMemcpyDeviceToHost, stream_),
-                  "copy from the device");
-        }
-        check(cudaStreamSynchronize(stream_), "wait for the device");
-        if (bytes > 0) std::memcpy(to.data(), pinned(), bytes);
-        source += bytes;
-        to = to.subspan(bytes);
-    } while (!to.empty());
+    const auto fill = [&](std::size_t piece) {
+        const std::size_t first = piece * piece_bytes;
+        if (first >= to.size()) return;
+        check(cudaMemcpyAsync(pinned() + piece % 2 * half_bytes, source + first,
+                              std::min(piece_bytes, to.size() - first), cudaMemcpyDeviceToHost,
+                              stream_),
+              "copy from the device");
+        check(cudaEventRecord(written_[piece % 2].get(), stream_), "mark a download");
+    };
+    fill(0);
+    for (std::size_t piece = 0; piece * piece_bytes < to.size(); ++piece) {
+        fill(piece + 1);
+        check(cudaEventSynchronize(written_[piece % 2].get()), "wait for a download");
+        const std::size_t first = piece * piece_bytes;
+        std::memcpy(to.data() + first, pinned() + piece % 2 * half_bytes,
+                    std::min(piece_bytes, to.size() - first));
+    }
+    if (to.empty()) check(cudaStreamSynchronize(stream_), "wait for the device");
 }
 
 }  // namespace fedit::cuda

@@ -26,7 +26,8 @@ private:
     cudaStream_t stream_;
     HalfRing ring_;
     PinnedMemory memory_;
-    std::array<Event, 2> read_;  ///< the last copy out of a half
+    std::array<Event, 2> read_;     ///< the last upload out of a half
+    std::array<Event, 2> written_;  ///< the last download into a half
 };
 
 }  // namespace fedit::cuda

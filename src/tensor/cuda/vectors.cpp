@@ -42,11 +42,28 @@ void CudaBackend::fill(std::span<float> x, float value) {
     finish("fill");
 }
 
+void CudaBackend::copy(std::span<float> to, std::span<const float> from) {
+    check::same_size("copy", "to", to.size(), "from", from.size());
+    check(cudaMemcpyAsync(to.data(), from.data(), to.size_bytes(), cudaMemcpyDeviceToDevice,
+                          stream()),
+          "copy on the device");
+    finish("copy");
+}
+
 double CudaBackend::squared_norm(std::span<const float> x) {
+    return squared_distance_or_norm(x, nullptr);
+}
+
+double CudaBackend::squared_distance(std::span<const float> x, std::span<const float> x0) {
+    check::same_size("squared_distance", "x", x.size(), "x0", x0.size());
+    return squared_distance_or_norm(x, x0.data());
+}
+
+double CudaBackend::squared_distance_or_norm(std::span<const float> x, const float* x0) {
     if (x.empty()) return 0;
     // The sum, then the sums of blocks.
     auto* const sum = scratch_.array<double>(1 + squared_norm_scratch(count_of(x)));
-    fedit::cuda::squared_norm(sum, x.data(), count_of(x), sum + 1, stream());
+    fedit::cuda::squared_norm(sum, x.data(), x0, count_of(x), sum + 1, stream());
     double result = 0;
     staging_.download(std::as_writable_bytes(std::span(&result, 1)), sum);
     return result;

@@ -68,18 +68,22 @@ TEST_P(FlatTwin, ScalesAndFills) {
     EXPECT_TRUE(same_bits(got[1], Matrix(1, x0.cols, 2.5)));
 }
 
-TEST_P(FlatTwin, SquaredNormHasTheBitsOfTheCpu) {
-    const Matrix values = random(1);
+TEST_P(FlatTwin, SquaredNormAndDistanceHaveTheBitsOfTheCpu) {
+    const Matrix values = random(1), origins = random(2);
     const auto got = run_twin([&](const emulate::Launch& launch) -> std::vector<Matrix> {
-        HostMatrix x = placed(values);
+        HostMatrix x = placed(values), x0 = placed(origins);
         std::vector<double> scratch(
             static_cast<std::size_t>(cuda::squared_norm_scratch(values.cols)), NAN);
-        Matrix sum = poisoned(1, 1);
-        cuda::launch_squared_norm(launch, sum.values.data(), x.floats(), values.cols,
+        Matrix norm = poisoned(1, 1), distance = poisoned(1, 1);
+        cuda::launch_squared_norm(launch, norm.values.data(), x.floats(), nullptr, values.cols,
                                   scratch.data());
-        return {sum};
+        cuda::launch_squared_norm(launch, distance.values.data(), x.floats(), x0.floats(),
+                                  values.cols, scratch.data());
+        return {norm, distance};
     });
-    EXPECT_EQ(got[0](0, 0), make_cpu_backend(1)->squared_norm(to_floats(values)));
+    const auto cpu = make_cpu_backend(1);
+    EXPECT_EQ(got[0](0, 0), cpu->squared_norm(to_floats(values)));
+    EXPECT_EQ(got[1](0, 0), cpu->squared_distance(to_floats(values), to_floats(origins)));
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, FlatTwin,
