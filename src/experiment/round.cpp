@@ -80,9 +80,9 @@ struct RoundRunner::Local {
 
     LocalTrainer* trainer;
 
-    std::vector<SummedClient> summed;  ///< kept in rounds that log the aggregation error
-    std::vector<ClientRow> rows;
-    std::vector<std::pair<int, TrainOutcome>> unsaved;  ///< of ended cohorts, not on disk yet
+    std::vector<SummedClient> summed{};  ///< kept in rounds that log the aggregation error
+    std::vector<ClientRow> rows{};
+    std::vector<std::pair<int, TrainOutcome>> unsaved{};  ///< of ended cohorts, not on disk yet
     double unsaved_seconds = 0;
     std::size_t clients = 0, done = 0;  ///< of this rank
     double tokens_left = 0;             ///< of this rank, after the cohort in training

@@ -25,7 +25,7 @@ enum class TrainEnd : std::uint8_t {
 /// What train() returns for each client.
 struct TrainOutcome {
     TrainEnd end = TrainEnd::stopped;
-    Progress state;
+    Progress state{};
     std::string fault{};  ///< of a diverged client: client, round, step and value
     /// state.x in back-end memory, until the trainer trains others; null: not there.
     const float* x_in_backend = nullptr;
