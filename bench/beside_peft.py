@@ -5,7 +5,7 @@ the same cores.
     beside_peft.py --fedit FEDIT --peer-script peft_lora.py --config bench-110m.json
                    --records FILE.jsonl [--device cuda] [--ways plain bucket compile] [--steps 2]
                    [--output FOLDER]
-    beside_peft.py ... --model FOLDER --cutoff-len 1024 --peer-micro-batch-size 4   # of one there is
+    beside_peft.py ... --model FOLDER --cutoff-len 1024 --peer-micro-batch-size 4
 
 Run it with the Python that has torch, transformers and peft, on a machine that does nothing else.
 The peer makes the random model first, if none is given, and both sides load it; after each way of

@@ -158,9 +158,12 @@ def sanitizer(p):
     if not programs:
         raise Failed("no test of an operation on the GPU was found")
     tools = ("memcheck",) if p.quick else ("memcheck", "racecheck", "initcheck", "synccheck")
-    work = [(tool, test) for tool in tools for test in programs]
+    # Under racecheck some of cuBLASLt's kernels end in a fault of the tool, even with a filter
+    # for ours; the products' test has none of ours besides.
+    work = [(tool, test) for tool in tools for test in programs
+            if (tool, test["name"]) != ("racecheck", "tensor/linear")]
     clean = p.side_by_side(lambda pair: p.sanitize(*pair), work)
-    facts = {tool: len(programs) for tool in tools}
+    facts = {tool: sum(of == tool for of, _ in work) for tool in tools}
     faults = [f"{tool} on {test['name']}" for (tool, test), fine in zip(work, clean) if not fine]
     if faults:
         raise Failed("faults: " + ", ".join(faults), facts)

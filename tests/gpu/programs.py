@@ -198,6 +198,8 @@ class Programs:
         # These two report what NVIDIA's kernels do on purpose; ours are in namespace fedit.
         if tool in ("racecheck", "synccheck"):
             command += ["--kernel-name", "kns=fedit"]
-        command += [test["program"], "--gtest_filter=" + ":".join(self.gpu_test_names(test))]
+        # A vocabulary of 600,000 takes the tools minutes and shows them nothing new.
+        names = [name for name in self.gpu_test_names(test) if "x600000" not in name]
+        command += [test["program"], "--gtest_filter=" + ":".join(names)]
         code, said = self.call("sanitizer", command)
         return code == 0 and "SUMMARY" in said

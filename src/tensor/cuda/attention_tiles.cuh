@@ -154,6 +154,7 @@ __device__ void store_sums(Bf16* own, Rows<Bf16> target, int head, int head_dim,
     const int begin = place.group * HeadTile<D>::columns;
     own += begin;
     Bf16* const to = own + place.lane / 4 * HeadTile<D>::stride + place.column;
+    sync_warp();  // other lanes have read these rows
 #pragma unroll
     for (int m = 0; m < M; ++m) {
 #pragma unroll
