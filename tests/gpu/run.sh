@@ -2,11 +2,12 @@
 # Runs on the machine with the GPU, from the unpacked bundle (tests/gpu/bundle.sh) or from the tree:
 # all checks that need a GPU, and one result file.
 #   run.sh [--output FOLDER] [--only LIST] [--skip LIST] [--device cpu] [--limit S]
-#          [--quick] [--list]
+#          [--jobs N] [--quick] [--list]
 # --output       where results.json, results.txt and the logs go (default: gpu-results)
 # --only, --skip checks by name, by comma; --list names them
 # --device cpu   for a machine without a GPU: the CPU stands in where it can; the rest is named
 # --limit        seconds after which a command that hangs is killed (default: 600)
+# --jobs         tests that run side by side, sharing the card (default: 1)
 # --quick        fewer repetitions, small benchmarks only
 # Ends with 0 only if every check that was to run ran and passed. Needs python3 (standard library).
 set -euo pipefail
