@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "fedit/core/parallel.h"
+
 namespace fedit::cuda {
 
 namespace {
@@ -13,8 +15,9 @@ constexpr std::size_t half_bytes = std::size_t{16} << 20;
 
 }  // namespace
 
-Staging::Staging(cudaStream_t stream)
+Staging::Staging(cudaStream_t stream, int threads)
     : stream_(stream),
+      threads_(threads),
       ring_(half_bytes),
       memory_(allocate_pinned(2 * half_bytes)),
       read_{make_event(), make_event()} {}
@@ -27,7 +30,7 @@ void Staging::upload(void* to, std::span<const std::byte> from) {
             check(cudaEventRecord(read_[1 - piece.half].get(), stream_), "mark an upload");
             check(cudaEventSynchronize(read_[piece.half].get()), "wait for an upload");
         }
-        std::memcpy(pinned() + piece.offset, from.data(), piece.bytes);
+        copy_parallel(threads_, pinned() + piece.offset, from.data(), piece.bytes);
         check(cudaMemcpyAsync(target, pinned() + piece.offset, piece.bytes, cudaMemcpyHostToDevice,
                               stream_),
               "copy to the device");
