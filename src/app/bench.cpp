@@ -318,7 +318,9 @@ ExitCode run_bench(const Context& context, const Config& config) {
         random.emplace();
         write_random_model(context, config, random->path());
     }
-    const BaseModel base(comm, random ? random->path() : fs::path(config.model), machine);
+    ProgressLine progress(context.log.out(), context.progress);
+    const BaseModel base(comm, random ? random->path() : fs::path(config.model), machine,
+                         &progress);
     random.reset();
     const std::vector<EncodedRecords> batches = make_batches(config, base.config());
     const Layout layout = make_lora_layout(base.config(), lora_config(config));

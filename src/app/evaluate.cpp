@@ -97,7 +97,8 @@ void warn_of_unscored(const Context& context, const Config& config, const Sample
 ExitCode run_evaluate(const Context& context, const Config& config) {
     const Communicator& comm = context.comm;
     Machine machine = choose_machine(config, comm);
-    const BaseModel base(comm, config.model, machine);
+    ProgressLine progress(context.log.out(), context.progress);
+    const BaseModel base(comm, config.model, machine, &progress);
 
     Sample sample;
     std::vector<Entry> entries;

@@ -176,7 +176,8 @@ ExitCode run_generate(const Context& context, const Config& config) {
                           .remedy = "start it without mpirun, or give --input FILE"});
     });
     Machine machine = choose_machine(config, comm);
-    const BaseModel base(comm, config.model, machine);
+    ProgressLine progress(context.log.out(), context.progress);
+    const BaseModel base(comm, config.model, machine, &progress);
     const ModelConfig& model = base.config();
 
     Questions questions;

@@ -14,6 +14,7 @@
 #include "fedit/core/error.h"
 #include "fedit/core/progress.h"
 #include "fedit/experiment/checkpoint.h"
+#include "fedit/experiment/session.h"
 #include "fedit/io/json.h"
 #include "fedit/model/dense.h"
 #include "fedit/model/hf_folder.h"
@@ -202,7 +203,7 @@ void inspect_model(Sheet& sheet, const fs::path& path) {
         }
     }
     sheet.fact("tied_head", config.tied_head ? "true" : "false");
-    sheet.fact("sha256", folder.fingerprint());
+    sheet.fact("sha256", folder.fingerprint(usable_cores()));
     if (fs::exists(path / "tokenizer.json")) {
         sheet.fact("tokenizer_vocab_size", Tokenizer::load(path).vocab_size());
     }

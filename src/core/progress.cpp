@@ -77,13 +77,13 @@ ProgressLine::~ProgressLine() {
     }
 }
 
-void ProgressLine::show(const ProgressSample& sample) {
+void ProgressLine::show_text(const std::string& text) {
     if (style_ == ProgressStyle::none) return;
     const auto now = std::chrono::steady_clock::now();
     if (now < next_) return;
     next_ = now + (style_ == ProgressStyle::live_line ? live_interval : plain_interval);
 
-    std::string line = "fedit: " + format_progress(sample);
+    std::string line = "fedit: " + text;
     if (style_ == ProgressStyle::plain_lines) {
         out_ << line + '\n' << std::flush;
         return;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 
 #include "experiment/shared_block.h"
 #include "fedit/core/error.h"
@@ -33,7 +34,7 @@ std::unique_ptr<Backend> choose_backend(const Config& config, const Communicator
     std::unique_ptr<Backend> backend;
     comm.together("take the device", [&] {
         backend = config.device == "cuda" || everywhere
-                      ? make_cuda_backend(devices > 0 ? node.rank() % devices : 0)
+                      ? make_cuda_backend(devices > 0 ? node.rank() % devices : 0, threads)
                       : make_cpu_backend(threads);
     });
     return backend;
@@ -48,6 +49,17 @@ void require_room(const DeviceInfo& device, std::size_t bytes) {
                                           format_bytes(needed), format_bytes(device.memory_bytes)),
                       .where = device.model,
                       .remedy = "give --dtype bf16 or --device cpu, or take a larger device"});
+}
+
+/// Shows how much of a model has been read, from two seconds on.
+BytesRead show_bytes(ProgressLine* progress, const char* doing, std::int64_t all) {
+    if (progress == nullptr) return {};
+    using Clock = std::chrono::steady_clock;
+    return [=, from = Clock::now() + std::chrono::seconds(2)](std::int64_t done) {
+        if (Clock::now() < from) return;
+        progress->show_text(fmt::format("{} the base model: {} of {}", doing, format_bytes(done),
+                                        format_bytes(all)));
+    };
 }
 
 }  // namespace
@@ -91,12 +103,14 @@ Machine choose_machine(const Config& config, const Communicator& comm) {
 }
 
 BaseModel::BaseModel(const Communicator& comm, const std::filesystem::path& folder,
-                     Machine& machine) {
+                     Machine& machine, ProgressLine* progress) {
     std::unique_ptr<HfFolder> files;
     // Rank 0 alone speaks of what is wrong with the folder; others that read it open it later.
     comm.together("check the model folder", [&] {
-        if (comm.rank() == 0) files = std::make_unique<HfFolder>(folder);
-        if (comm.rank() == 0) fingerprint_ = files->fingerprint();
+        if (comm.rank() != 0) return;
+        files = std::make_unique<HfFolder>(folder);
+        fingerprint_ =
+            files->fingerprint(machine.threads, show_bytes(progress, "hashing", files->bytes()));
     });
     comm.broadcast(fingerprint_, 0);
     std::string config_text =
@@ -113,8 +127,11 @@ BaseModel::BaseModel(const Communicator& comm, const std::filesystem::path& fold
         if (files == nullptr && memory_->leader()) files = std::make_unique<HfFolder>(folder);
     });
     comm.together("load the base model", [&] {
-        if (memory_->leader()) plan.fill(memory_->bytes(), *files, *machine.backend);
+        if (!memory_->leader()) return;
+        plan.fill(memory_->bytes(), *files, *machine.backend, machine.threads,
+                  show_bytes(comm.rank() == 0 ? progress : nullptr, "loading", files->bytes()));
     });
+    if (progress != nullptr) progress->clear();
     memory_->seal();
     weights_ = plan.view(memory_->bytes());
 }

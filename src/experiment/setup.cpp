@@ -52,7 +52,8 @@ Setup::Setup(const Context& context, Config config, std::optional<Checkpoint> st
     config_.dtype = to_string(machine_.dtype);
     config_.threads = machine_.threads;
     context_.log.detail("loading the base model " + config_.model);
-    model_ = std::make_unique<BaseModel>(comm_, config_.model, machine_);
+    ProgressLine progress(context_.log.out(), context_.progress);
+    model_ = std::make_unique<BaseModel>(comm_, config_.model, machine_, &progress);
     context_.log.detail("reading records from " + config_.data);
     data_ = load_data(comm_, config_, model_->config().vocab_size, context_.log);
     warn_of_long_records(data_.records, model_->config(), context_.log);
@@ -84,7 +85,7 @@ void Setup::make_state() {
     if (tune(config_) == Tune::lora) return make_adapter();
     comm_.together("read the weights to train", [&] {
         layout_ = make_dense_layout(model_->config(), tune(config_));
-        start_ = read_dense(layout_, HfFolder(config_.model));
+        start_ = read_dense(layout_, HfFolder(config_.model), machine_.threads);
     });
 }
 

@@ -113,7 +113,8 @@ std::span<const std::byte> SafetensorsFile::bytes(const std::string& name) const
                                           stored.end - stored.begin);
 }
 
-void SafetensorsFile::read_floats(const std::string& name, std::span<float> out) const {
+std::int64_t SafetensorsFile::read_floats(const std::string& name, std::span<float> out,
+                                          int threads) const {
     const StoredTensor& stored = tensor(name);
     if (std::ssize(out) != stored.elements()) {
         throw ShapeError({.what = fmt::format("{} floats wanted from a tensor of shape {}",
@@ -121,25 +122,14 @@ void SafetensorsFile::read_floats(const std::string& name, std::span<float> out)
                           .where = impl_->where(name),
                           .remedy = "this is a mistake in fedit: please report it"});
     }
-    const std::span<const std::byte> data = bytes(name);
-    switch (stored.type) {
-        case StoredType::f32:
-            if (!data.empty()) std::memcpy(out.data(), data.data(), data.size());
-            return;
-        case StoredType::bf16:
-            for_each_element<std::uint16_t>(
-                data, [&](std::size_t i, std::uint16_t bits) { out[i] = bf16_to_float(bits); });
-            return;
-        case StoredType::f16:
-            for_each_element<std::uint16_t>(
-                data, [&](std::size_t i, std::uint16_t bits) { out[i] = f16_to_float(bits); });
-            return;
-        default:
-            throw InputError({.what = fmt::format("elements of type {} cannot be used as weights",
-                                                  to_string(stored.type)),
-                              .where = impl_->where(name),
-                              .remedy = "convert the tensor to F32, F16 or BF16"});
+    if (stored.type != StoredType::f32 && stored.type != StoredType::f16 &&
+        stored.type != StoredType::bf16) {
+        throw InputError({.what = fmt::format("elements of type {} cannot be used as weights",
+                                              to_string(stored.type)),
+                          .where = impl_->where(name),
+                          .remedy = "convert the tensor to F32, F16 or BF16"});
     }
+    return to_floats(stored.type, bytes(name), out.data(), threads);
 }
 
 std::vector<float> SafetensorsFile::read_floats(const std::string& name) const {

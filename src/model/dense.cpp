@@ -108,12 +108,14 @@ bool is_dense(const Layout& layout) {
            layout.modules.front().spans.front().part == Part::dense;
 }
 
-std::vector<float> read_dense(const Layout& layout, const HfFolder& folder) {
+std::vector<float> read_dense(const Layout& layout, const HfFolder& folder, int threads) {
     std::vector<float> x(static_cast<std::size_t>(layout.size));
     for (const Module& module : layout.modules) {
         const Span& span = module.spans.front();
-        folder.read(module.name, std::span(x).subspan(static_cast<std::size_t>(span.offset),
-                                                      static_cast<std::size_t>(span.size())));
+        folder.read(module.name,
+                    std::span(x).subspan(static_cast<std::size_t>(span.offset),
+                                         static_cast<std::size_t>(span.size())),
+                    threads);
     }
     return x;
 }

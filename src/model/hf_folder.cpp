@@ -6,10 +6,11 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cmath>
+#include <mutex>
 #include <set>
 #include <system_error>
 
+#include "fedit/core/parallel.h"
 #include "fedit/io/atomic_file.h"
 #include "fedit/io/sha256.h"
 #include "model/faults.h"
@@ -25,6 +26,9 @@ constexpr const char* embedding_name = "model.embed_tokens.weight";
 constexpr const char* head_name = "lm_head.weight";
 constexpr const char* whole_name = "model.safetensors";
 constexpr const char* index_name = "model.safetensors.index.json";
+
+/// Pieces of tensors whose hashes the fingerprint is made of: part of its definition.
+constexpr std::size_t hashed_at_once = std::size_t{16} << 20;
 
 Json read_config(const fs::path& folder) {
     if (!fs::is_directory(folder)) {
@@ -232,34 +236,88 @@ StoredType HfFolder::type(const std::string& name) const {
     return files_[place.file].tensor(place.name).type;
 }
 
-void HfFolder::read(const std::string& name, std::span<float> out) const {
+std::int64_t HfFolder::elements(const std::string& name) const {
+    const Place& at = place(name);
+    return files_[at.file].tensor(at.name).elements();
+}
+
+std::int64_t HfFolder::bytes(const std::string& name) const {
+    return elements(name) * static_cast<std::int64_t>(size_of(type(name)));
+}
+
+std::int64_t HfFolder::bytes() const {
+    std::int64_t sum = 0;
+    for (const TensorSpec& spec : expected_tensors(config_)) sum += bytes(spec.name);
+    return sum;
+}
+
+const HfFolder::Place& HfFolder::place(const std::string& name) const {
     const auto found = places_.find(name);
-    if (found == places_.end()) {
-        throw InputError({.what = fmt::format("the model has no tensor {}", name),
-                          .where = path_.string(),
-                          .remedy = "ask for one of its expected tensors"});
-    }
-    const Place& place = found->second;
+    if (found != places_.end()) return found->second;
+    throw InputError({.what = fmt::format("the model has no tensor {}", name),
+                      .where = path_.string(),
+                      .remedy = "ask for one of its expected tensors"});
+}
+
+void HfFolder::throw_not_finite(const Place& place, std::int64_t element) const {
     const SafetensorsFile& file = files_[place.file];
-    file.read_floats(place.name, out);
-    const auto bad =
-        std::find_if(out.begin(), out.end(), [](float v) { return !std::isfinite(v); });
-    if (bad == out.end()) return;
-    throw InputError({.what = fmt::format("a weight is {}", *bad),
+    const StoredType type = file.tensor(place.name).type;
+    float value = 0;
+    to_floats(type,
+              file.bytes(place.name)
+                  .subspan(static_cast<std::size_t>(element) * size_of(type), size_of(type)),
+              &value);
+    throw InputError({.what = fmt::format("a weight is {}", value),
                       .where = fmt::format("{}, tensor {}, element {}", file.path().string(),
-                                           place.name, bad - out.begin()),
+                                           place.name, element),
                       .remedy = "use an intact copy of the model"});
 }
 
-std::string HfFolder::fingerprint() const {
+void HfFolder::read(const std::string& name, std::span<float> out, int threads) const {
+    const Place& at = place(name);
+    const std::int64_t bad = files_[at.file].read_floats(at.name, out, threads);
+    if (bad < std::ssize(out)) throw_not_finite(at, bad);
+}
+
+std::span<const std::byte> HfFolder::stored(const std::string& name, int threads) const {
+    const Place& at = place(name);
+    const SafetensorsFile& file = files_[at.file];
+    const StoredTensor& tensor = file.tensor(at.name);
+    const std::int64_t bad = first_not_finite(tensor.type, file.bytes(at.name), threads);
+    if (bad < tensor.elements()) throw_not_finite(at, bad);
+    return file.bytes(at.name);
+}
+
+std::string HfFolder::fingerprint(int threads, const BytesRead& told) const {
+    const std::vector<TensorSpec> specs = expected_tensors(config_);
+    std::vector<std::span<const std::byte>> pieces;
+    std::vector<std::size_t> ends;  // of each tensor's pieces
+    for (const TensorSpec& spec : specs) {
+        const Place& at = places_.at(spec.name);
+        std::span<const std::byte> rest = files_[at.file].bytes(at.name);
+        while (!rest.empty()) {
+            pieces.push_back(rest.first(std::min(rest.size(), hashed_at_once)));
+            rest = rest.subspan(pieces.back().size());
+        }
+        ends.push_back(pieces.size());
+    }
+    std::vector<Digest> digests(pieces.size());
+    std::mutex telling;
+    std::int64_t done = 0;
+    run_parallel(threads, std::ssize(pieces), [&](std::int64_t i) {
+        const auto piece = static_cast<std::size_t>(i);
+        digests[piece] = sha256(pieces[piece]);
+        if (!told) return;
+        const std::scoped_lock lock(telling);
+        told(done += std::ssize(pieces[piece]));
+    });
     Sha256 hash;
     hash.add(read_text_file(path_ / "config.json"));
-    for (const TensorSpec& spec : expected_tensors(config_)) {
-        const Place& place = places_.at(spec.name);
-        const SafetensorsFile& file = files_[place.file];
-        hash.add(fmt::format("{} {} {};", spec.name, to_string(file.tensor(place.name).type),
-                             shape_text(spec.shape)));
-        hash.add(file.bytes(place.name));
+    std::size_t next = 0;
+    for (std::size_t t = 0; t < specs.size(); ++t) {
+        hash.add(fmt::format("{} {} {};", specs[t].name, to_string(type(specs[t].name)),
+                             shape_text(specs[t].shape)));
+        for (; next < ends[t]; ++next) hash.add(digests[next]);
     }
     return to_hex(hash.finish());
 }

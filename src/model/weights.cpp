@@ -3,6 +3,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cstdint>
 
 #include "fedit/core/aligned_memory.h"
@@ -41,58 +42,87 @@ Product product_of(const ModelConfig& config, std::vector<Linear> parts) {
 
 }  // namespace
 
-/// Reads tensors into the block, staging one product at a time in host memory.
+/// Reads tensors into the block, one product at a time.
 class WeightPlan::Filler {
 public:
     Filler(const WeightPlan& plan, std::span<std::byte> memory, const HfFolder& folder,
-           Backend& backend)
-        : plan_(plan), memory_(memory), folder_(folder), backend_(backend) {}
+           Backend& backend, int threads, const BytesRead& told)
+        : plan_(plan),
+          memory_(memory),
+          folder_(folder),
+          backend_(backend),
+          threads_(threads),
+          told_(told),
+          all_(folder.bytes()) {}
 
     void vector(const Block& block, const std::string& name) {
-        staging_.resize(block.bytes / sizeof(float));
-        folder_.read(name, staging_);
-        upload(block, staging_);
+        const std::span<float> values = staging(block.bytes / sizeof(float));
+        folder_.read(name, values, threads_);
+        upload(block, values);
+        tell({name});
     }
 
-    /// The embedding, and the head where it is the same matrix.
-    void embedding(const Block& table, const Block* tied_head) {
-        vector(table, "model.embed_tokens.weight");
-        if (tied_head == nullptr) return;
-        pack(*tied_head, staging_, plan_.config_.vocab_size, plan_.config_.hidden_size);
+    /// The tensors, one below the other, as one weight.
+    void matrix(const Block& block, const std::vector<std::string>& names, std::int64_t out,
+                std::int64_t in) {
+        std::byte* const to = memory_.data() + block.offset;
+        const auto is_bf16 = [&](const std::string& name) {
+            return folder_.type(name) == StoredType::bf16;
+        };
+        if (std::all_of(names.begin(), names.end(), is_bf16)) {
+            std::vector<std::span<const std::byte>> parts;
+            for (const std::string& name : names) parts.push_back(folder_.stored(name, threads_));
+            backend_.pack_bf16(to, plan_.dtype_, parts, out, in);
+            tell(names);
+            return;
+        }
+        const std::span<float> values = staging(static_cast<std::size_t>(out * in));
+        std::size_t begin = 0;
+        for (const std::string& name : names) {
+            const auto size = static_cast<std::size_t>(folder_.elements(name));
+            folder_.read(name, values.subspan(begin, size), threads_);
+            begin += size;
+        }
+        backend_.pack(to, plan_.dtype_, values, out, in);
+        tell(names);
     }
 
     void product(const Block& weight, const Block& bias, std::int64_t layer,
                  std::vector<Linear> parts) {
         const Product all = product_of(plan_.config_, std::move(parts));
-        staging_.resize(static_cast<std::size_t>(all.out * all.in));
-        std::vector<float> biases(bias.bytes / sizeof(float));
-        std::size_t row = 0;
-        const auto in = static_cast<std::size_t>(all.in);
+        std::vector<std::string> names;
         for (const Linear part : all.parts) {
+            names.push_back("model." + module_name(layer, part) + ".weight");
+        }
+        matrix(weight, names, all.out, all.in);
+        if (bias.bytes == 0) return;
+        const std::span<float> biases = staging(bias.bytes / sizeof(float));
+        names.clear();
+        std::size_t row = 0;
+        for (const Linear part : all.parts) {
+            names.push_back("model." + module_name(layer, part) + ".bias");
             const auto out = static_cast<std::size_t>(linear_shape(plan_.config_, part).out);
-            const std::string name = "model." + module_name(layer, part);
-            folder_.read(name + ".weight", std::span(staging_).subspan(row * in, out * in));
-            if (!biases.empty()) {
-                folder_.read(name + ".bias", std::span(biases).subspan(row, out));
-            }
+            folder_.read(names.back(), biases.subspan(row, out));
             row += out;
         }
-        pack(weight, staging_, all.out, all.in);
         upload(bias, biases);
-    }
-
-    /// The head of a model that does not tie it to the embedding.
-    void head(const Block& block) {
-        const std::int64_t vocab = plan_.config_.vocab_size, hidden = plan_.config_.hidden_size;
-        staging_.resize(static_cast<std::size_t>(vocab * hidden));
-        folder_.read("lm_head.weight", staging_);
-        pack(block, staging_, vocab, hidden);
+        tell(names);
     }
 
 private:
-    void pack(const Block& block, std::span<const float> values, std::int64_t out,
-              std::int64_t in) {
-        backend_.pack(memory_.data() + block.offset, plan_.dtype_, values, out, in);
+    void tell(const std::vector<std::string>& names) {
+        if (!told_) return;
+        for (const std::string& name : names) done_ += folder_.bytes(name);
+        told_(std::min(done_, all_));  // a tied head is read twice
+    }
+    /// Memory for `count` floats, the same each time: what was there before is lost.
+    std::span<float> staging(std::size_t count) {
+        if (count > staged_) {
+            staging_.reset();
+            staging_ = allocate_aligned(count * sizeof(float));
+            staged_ = count;
+        }
+        return {reinterpret_cast<float*>(staging_.get()), count};
     }
     void upload(const Block& block, std::span<const float> values) {
         backend_.upload(memory_.data() + block.offset, std::as_bytes(values));
@@ -102,7 +132,11 @@ private:
     std::span<std::byte> memory_;
     const HfFolder& folder_;
     Backend& backend_;
-    std::vector<float> staging_;
+    int threads_;
+    const BytesRead& told_;
+    std::int64_t all_, done_ = 0;
+    AlignedMemory staging_;
+    std::size_t staged_ = 0;
 };
 
 WeightPlan::WeightPlan(const ModelConfig& config, const Backend& backend, Dtype dtype)
@@ -161,10 +195,12 @@ void WeightPlan::check(std::span<const std::byte> memory) const {
          .remedy = "allocate bytes() bytes, aligned to 64"});
 }
 
-void WeightPlan::fill(std::span<std::byte> memory, const HfFolder& folder, Backend& backend) const {
+void WeightPlan::fill(std::span<std::byte> memory, const HfFolder& folder, Backend& backend,
+                      int threads, const BytesRead& told) const {
     check(memory);
-    Filler filler(*this, memory, folder, backend);
-    filler.embedding(embedding_, config_.tied_head ? &head_ : nullptr);
+    Filler filler(*this, memory, folder, backend, threads, told);
+    const std::string embedding = "model.embed_tokens.weight";
+    filler.vector(embedding_, embedding);
     for (std::int64_t layer = 0; layer < config_.layers; ++layer) {
         const LayerBlocks& blocks = layers_[static_cast<std::size_t>(layer)];
         const std::string prefix = fmt::format("model.layers.{}.", layer);
@@ -180,7 +216,8 @@ void WeightPlan::fill(std::span<std::byte> memory, const HfFolder& folder, Backe
         filler.product(blocks.down, blocks.down_bias, layer, {Linear::down});
     }
     filler.vector(final_norm_, "model.norm.weight");
-    if (!config_.tied_head) filler.head(head_);
+    filler.matrix(head_, {config_.tied_head ? embedding : "lm_head.weight"}, config_.vocab_size,
+                  config_.hidden_size);
 }
 
 Weights WeightPlan::view(std::span<const std::byte> memory) const {

@@ -134,6 +134,18 @@ void pack(Dtype dtype, std::span<const float> values, std::int64_t out, std::int
             {"values", values.size()}, {"weight", out, in});
 }
 
+void pack_bf16(Dtype dtype, HostParts rows, std::int64_t out, std::int64_t in) {
+    const std::string name = fmt::format("pack_bf16 {}", to_string(dtype));
+    std::size_t values = 0;
+    for (const std::span<const std::byte> part : rows) {
+        require(in > 0 && part.size() % (2 * static_cast<std::size_t>(in)) == 0, name,
+                {"a part's bytes", part.size()}, {"weight", out, in});
+        values += part.size() / 2;
+    }
+    require(out > 0 && in > 0 && static_cast<std::int64_t>(values) == out * in, name,
+            {"values", values}, {"weight", out, in});
+}
+
 void linear(TensorView y, TensorView x, const PackedWeight& w) {
     require_matrix("linear", "y", y);
     require_matrix("linear", "x", x);

@@ -15,6 +15,7 @@ namespace fedit::check {
 // be fp32 or bf16, but all of one type.
 
 void pack(Dtype dtype, std::span<const float> values, std::int64_t out, std::int64_t in);
+void pack_bf16(Dtype dtype, HostParts rows, std::int64_t out, std::int64_t in);
 void linear(TensorView y, TensorView x, const PackedWeight& w);
 void linear_dx(TensorView dx, TensorView dy, const PackedWeight& w);
 void linear_dw(TensorView dw, const float* dbias, TensorView dy, TensorView x);

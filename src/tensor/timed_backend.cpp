@@ -13,6 +13,7 @@ enum class TimedBackend::Operation : std::uint8_t {
     export_memory,
     import_memory,
     pack,
+    pack_bf16,
     repack,
     linear,
     linear_dx,
@@ -91,6 +92,7 @@ const std::vector<TimedBackend::Kind>& TimedBackend::kinds() {
                                         {"export_memory", memory},
                                         {"import_memory", memory},
                                         {"pack", memory},
+                                        {"pack_bf16", memory},
                                         {"repack", memory},
                                         {"linear", forward},
                                         {"linear_dx", backward},
@@ -212,6 +214,11 @@ std::size_t TimedBackend::packed_bytes(Dtype dtype, std::int64_t out, std::int64
 void TimedBackend::pack(std::byte* memory, Dtype dtype, std::span<const float> values,
                         std::int64_t out, std::int64_t in) {
     timed(Operation::pack, 0, [&] { inner_.pack(memory, dtype, values, out, in); });
+}
+
+void TimedBackend::pack_bf16(std::byte* memory, Dtype dtype, HostParts rows, std::int64_t out,
+                             std::int64_t in) {
+    timed(Operation::pack_bf16, 0, [&] { inner_.pack_bf16(memory, dtype, rows, out, in); });
 }
 
 void TimedBackend::repack(std::byte* memory, Dtype dtype, const float* values, std::int64_t out,

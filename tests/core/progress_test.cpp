@@ -83,6 +83,12 @@ TEST(ProgressLine, PrintsTheFirstSampleAndThenWaitsForItsInterval) {
     EXPECT_EQ(out.str(), "fedit: round 1/100\n");
 }
 
+TEST(ProgressLine, ShowsAnyText) {
+    std::ostringstream out;
+    ProgressLine(out, ProgressStyle::plain_lines).show_text("hashing: 1 of 2");
+    EXPECT_EQ(out.str(), "fedit: hashing: 1 of 2\n");
+}
+
 TEST(ProgressLine, RemovesALiveLineWhenItGoes) {
     std::ostringstream out;
     {

@@ -3,10 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
 
+#include "fedit/io/atomic_file.h"
+#include "fedit/io/sha256.h"
 #include "tests/model/expect_fault.h"
 #include "tests/model/tiny_model.h"
 #include "tests/support/shared_data.h"
@@ -105,6 +108,64 @@ TEST_F(HfFolderTest, FingerprintSeesOneBitOfAWeightAndTheConfig) {
     EXPECT_NE(weight_changed, before);
     rewrite_config(tiny_config(R"(, "bos_token_id": 3)"));
     EXPECT_NE(HfFolder(path_).fingerprint(), weight_changed);
+}
+
+TEST_F(HfFolderTest, FingerprintHashesPiecesSideBySide) {
+    const HfFolder folder(path_);
+    Sha256 hash;
+    hash.add(read_text_file(path_ / "config.json"));
+    for (const TensorSpec& spec : expected_tensors(folder.config())) {  // all are one piece
+        std::string shape;
+        for (const std::int64_t n : spec.shape) {
+            shape += (shape.empty() ? "[" : ", ") + std::to_string(n);
+        }
+        hash.add(spec.name + " F32 " + shape + "];");
+        hash.add(sha256(tensors_[spec.name].bytes));
+    }
+    EXPECT_EQ(folder.fingerprint(), to_hex(hash.finish()));
+    std::int64_t told = 0;
+    EXPECT_EQ(folder.fingerprint(3, [&](std::int64_t done) { told = done; }), folder.fingerprint());
+    EXPECT_EQ(told, 4 * folder.config().parameters());
+    EXPECT_EQ(told, folder.bytes());
+}
+
+TEST_F(HfFolderTest, FingerprintSeesEveryPieceOfALargeTensor) {
+    // A vocabulary of 200,000 makes the embedding 18.3 MiB: two pieces.
+    std::string config = tiny_config();
+    config.replace(config.find("\"vocab_size\": 50"), 16, "\"vocab_size\": 200000");
+    rewrite_config(config);
+    for (const char* name : {"model.embed_tokens.weight", "lm_head.weight"}) {
+        tensors_[name].shape = {200000, 24};
+        tensors_[name].bytes.assign(std::size_t{200000} * 24 * 4, std::byte{0});
+    }
+    rewrite();
+    const std::string before = HfFolder(path_).fingerprint(2);
+    tensors_["model.embed_tokens.weight"].bytes.back() = std::byte{1};
+    rewrite();
+    EXPECT_NE(HfFolder(path_).fingerprint(2), before);
+}
+
+TEST_F(HfFolderTest, HandsOutStoredBytesOnceTheyAreFinite) {
+    const std::string name = "model.layers.1.mlp.up_proj.weight";
+    Tensor& tensor = tensors_[name];
+    tensor.type = StoredType::bf16;
+    tensor.bytes.assign(2 * 960, std::byte{0x3f});
+    rewrite();
+    const HfFolder good(path_);
+    const auto bytes = good.stored(name, 2);
+    EXPECT_TRUE(std::equal(bytes.begin(), bytes.end(), tensor.bytes.begin(), tensor.bytes.end()));
+    EXPECT_EQ(good.elements(name), 960);
+
+    for (const std::size_t element : {std::size_t{41}, std::size_t{17}}) {
+        tensor.bytes[2 * element + 1] = std::byte{0xff};  // 0xff80: minus infinity
+        tensor.bytes[2 * element] = std::byte{0x80};
+    }
+    rewrite();
+    const HfFolder folder(path_);
+    std::vector<float> out(960);
+    const std::vector<std::string> message{"a weight is -inf", "tensor " + name, "element 17"};
+    expect_refused([&] { static_cast<void>(folder.stored(name, 2)); }, message);
+    expect_refused([&] { folder.read(name, out, 2); }, message);
 }
 
 TEST_F(HfFolderTest, ReadsBf16AndF16) {

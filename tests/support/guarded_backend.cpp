@@ -282,6 +282,14 @@ void GuardedBackend::pack(std::byte* memory, Dtype dtype, std::span<const float>
     cpu_->pack(memory, dtype, run.host(values), out, in);
 }
 
+void GuardedBackend::pack_bf16(std::byte* memory, Dtype dtype, HostParts rows, std::int64_t out,
+                               std::int64_t in) {
+    Operation run(*this, "pack_bf16");
+    run.packed({memory, packed_bytes(dtype, out, in), dtype, out, in});
+    for (const std::span<const std::byte> part : run.host(rows)) run.host(part);
+    cpu_->pack_bf16(memory, dtype, rows, out, in);
+}
+
 void GuardedBackend::repack(std::byte* memory, Dtype dtype, const float* values, std::int64_t out,
                             std::int64_t in) {
     Operation run(*this, "repack");

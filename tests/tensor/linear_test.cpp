@@ -1,4 +1,6 @@
 // tests/tensor/linear_test.cpp: products with packed weights, in both layouts, and the bf16 logic.
+#include <bit>
+#include <cstring>
 #include <tuple>
 
 #include "fedit/core/error.h"
@@ -187,6 +189,38 @@ TEST_P(LinearOnEveryBackend, RepackingOnTheDeviceIsPacking) {
     backend().linear(y.view(), device_x.view(), packed.get(), nullptr, false);
     backend().linear(again.view(), device_x.view(), repacked, nullptr, false);
     EXPECT_TRUE(same_bits(again.values(), y.values()));
+}
+
+TEST_P(LinearOnEveryBackend, PackingBf16IsPackingItsValues) {
+    const auto [rows, in, out, padding] = test_case();
+    const Matrix x = random(rows, in, 1), dy = random(rows, out, 3),
+                 w = stored(random_matrix(out, in, 2), Dtype::bf16);
+    // Two parts, at odd addresses.
+    const std::int64_t above = (out + 1) / 2 * in;
+    std::vector<std::byte> first(static_cast<std::size_t>(2 * above + 1)),
+        second(static_cast<std::size_t>(2 * (out * in - above) + 1));
+    for (std::int64_t i = 0; i < out * in; ++i) {
+        const auto value = static_cast<float>(w.values[static_cast<std::size_t>(i)]);
+        const auto bits = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(value) >> 16);
+        std::byte* const part = i < above ? first.data() + 2 * i : second.data() + 2 * (i - above);
+        std::memcpy(part + 1, &bits, 2);
+    }
+    const std::vector<std::span<const std::byte>> parts{std::span(first).subspan(1),
+                                                        std::span(second).subspan(1)};
+    const DeviceWeight packed(backend(), w, dtype());
+    DeviceBuffer memory(backend(), packed.get().bytes);
+    PackedWeight same = packed.get();
+    same.data = memory.data();
+    backend().pack_bf16(memory.data(), dtype(), parts, out, in);
+    const DeviceMatrix device_x = activations(x), device_dy = activations(dy),
+                       y = results({rows, out}), again = results({rows, out}),
+                       dx = results({rows, in}), dx_again = results({rows, in});
+    backend().linear(y.view(), device_x.view(), packed.get(), nullptr, false);
+    backend().linear(again.view(), device_x.view(), same, nullptr, false);
+    EXPECT_TRUE(same_bits(again.values(), y.values()));
+    backend().linear_dx(dx.view(), device_dy.view(), packed.get(), false);
+    backend().linear_dx(dx_again.view(), device_dy.view(), same, false);
+    EXPECT_TRUE(same_bits(dx_again.values(), dx.values()));
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, LinearOnEveryBackend,

@@ -38,6 +38,12 @@ TEST_F(ShapeErrors, Products) {
                  {"linear", "y (2 x 4)", "x (3 x 3)"});
     expect_error([&] { backend_->linear_dx(x.view(), y.view(), w.get(), false); },
                  {"linear_dx", "dx (2 x 5)", "weight (4 x 3)"});
+    const std::vector<std::byte> half_a_row(6), rows(12);
+    const std::vector<std::span<const std::byte>> cut{half_a_row, rows}, whole{half_a_row};
+    expect_error([&] { backend_->pack_bf16(nullptr, Dtype::fp32, cut, 2, 6); },
+                 {"pack_bf16", "a part's bytes (6 x 1)", "weight (2 x 6)"});
+    expect_error([&] { backend_->pack_bf16(nullptr, Dtype::fp32, whole, 2, 3); },
+                 {"pack_bf16", "values (3 x 1)", "weight (2 x 3)"});
     expect_error([&] { backend_->pack(nullptr, Dtype::fp32, std::vector<float>(5), 2, 3); },
                  {"pack", "values (5 x 1)", "weight (2 x 3)"});
 }

@@ -92,6 +92,13 @@ std::vector<Call> calls() {
              b.pack(o.packed.data(), Dtype::fp32, values, 2, 4);
              o.multiply_by_packed();
          }},
+        {"pack_bf16", memory, 0,
+         [](Operands& o, Backend& b) {
+             const std::vector<std::uint16_t> bits(8, 0x3fc0);  // 1.5
+             const std::span<const std::byte> packed_rows = std::as_bytes(std::span(bits));
+             b.pack_bf16(o.packed.data(), Dtype::fp32, {&packed_rows, 1}, 2, 4);
+             o.multiply_by_packed();
+         }},
         {"repack", memory, 0,
          [](Operands& o, Backend& b) {
              b.repack(o.packed.data(), Dtype::fp32, o.p(1), 2, 4);

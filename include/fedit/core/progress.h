@@ -41,7 +41,8 @@ public:
     ProgressLine(const ProgressLine&) = delete;
     ProgressLine& operator=(const ProgressLine&) = delete;
 
-    void show(const ProgressSample& sample);
+    void show(const ProgressSample& sample) { show_text(format_progress(sample)); }
+    void show_text(const std::string& text);
     /// Removes a live line, so that a whole line can be printed.
     void clear();
 

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "fedit/comm/communicator.h"
+#include "fedit/core/progress.h"
 #include "fedit/experiment/config.h"
 #include "fedit/model/weights.h"
 #include "fedit/tensor/backend.h"
@@ -37,8 +38,9 @@ class SharedBlock;
 class BaseModel {
 public:
     /// Collective over `comm`. Rank 0 checks the folder; all ranks end with the same error. The
-    /// machine must outlive the model.
-    BaseModel(const Communicator& comm, const std::filesystem::path& folder, Machine& machine);
+    /// machine must outlive the model. `progress` shows how far it is where that takes seconds.
+    BaseModel(const Communicator& comm, const std::filesystem::path& folder, Machine& machine,
+              ProgressLine* progress = nullptr);
     ~BaseModel();
 
     const ModelConfig& config() const { return config_; }

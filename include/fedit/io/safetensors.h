@@ -59,8 +59,9 @@ public:
     /// Throws InputError, listing similar names, if there is none.
     const StoredTensor& tensor(const std::string& name) const;
     std::span<const std::byte> bytes(const std::string& name) const;
-    /// Converts f32, f16 or bf16 (f64 is refused) to floats; `out` has tensor(name).elements().
-    void read_floats(const std::string& name, std::span<float> out) const;
+    /// Converts f32, f16 or bf16 (f64 is refused) to floats; `out` has tensor(name).elements(). The
+    /// place of the first that is NaN or infinite, or their number.
+    std::int64_t read_floats(const std::string& name, std::span<float> out, int threads = 1) const;
     std::vector<float> read_floats(const std::string& name) const;
     /// Reads i32, or i64 whose values fit.
     std::vector<std::int32_t> read_int32(const std::string& name) const;
@@ -81,6 +82,13 @@ struct TensorToWrite {
 /// The bytes of a file: tensors ordered by alignment, then name; header padded to 8 bytes.
 std::vector<std::byte> encode_safetensors(std::span<const TensorToWrite> tensors,
                                           const std::map<std::string, std::string>& metadata = {});
+
+/// Numbers of type f32, f16 or bf16 (else InputError), at any address, as floats: the place of the
+/// first that is NaN or infinite, or their number if none is. On up to `threads` threads.
+std::int64_t to_floats(StoredType type, std::span<const std::byte> from, float* to,
+                       int threads = 1);
+/// The same place, of numbers that are left as they are.
+std::int64_t first_not_finite(StoredType type, std::span<const std::byte> from, int threads = 1);
 
 float bf16_to_float(std::uint16_t bits);
 float f16_to_float(std::uint16_t bits);

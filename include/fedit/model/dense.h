@@ -26,6 +26,6 @@ Layout make_dense_layout(const ModelConfig& model, Tune tune);
 bool is_dense(const Layout& layout);
 
 /// The layout's tensors as the folder has them. Throws InputError for a weight that is not finite.
-std::vector<float> read_dense(const Layout& layout, const HfFolder& folder);
+std::vector<float> read_dense(const Layout& layout, const HfFolder& folder, int threads = 1);
 
 }  // namespace fedit

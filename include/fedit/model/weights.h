@@ -42,9 +42,11 @@ public:
     std::size_t bytes() const;
 
     /// Reads and packs the folder's tensors into `memory` (back-end memory, bytes() long, 64-byte
-    /// aligned, else ShapeError). The host holds one product at a time. One rank of those that
-    /// share the block calls it. Throws InputError for a weight that is not finite.
-    void fill(std::span<std::byte> memory, const HfFolder& folder, Backend& backend) const;
+    /// aligned, else ShapeError). The host holds one product at a time; up to `threads` threads
+    /// read. One rank of those that share the block calls it. Throws InputError for a weight that
+    /// is not finite.
+    void fill(std::span<std::byte> memory, const HfFolder& folder, Backend& backend,
+              int threads = 1, const BytesRead& told = {}) const;
     /// Views of a filled block.
     Weights view(std::span<const std::byte> memory) const;
 

@@ -7,10 +7,10 @@
 // PackedWeight point to, what every `float*` points to (gains, biases, lse, the factors of a
 // LoraSlot and their gradients), and the flat fp32 vectors at the end (and dgain), which are spans.
 // All other spans are host memory: tokens, positions, frequencies, rows, targets, weights, losses,
-// the spans of Slots, Dropout and Sequences, the values of pack(). An operation is done with host
-// memory when it returns; its work on back-end memory may go on behind it, in the order of calls.
-// download(), cross_entropy(), squared_norm(), squared_distance() and export_memory() wait for all
-// that came before.
+// the spans of Slots, Dropout and Sequences, the values of pack() and pack_bf16(). An operation is
+// done with host memory when it returns; its work on back-end memory may go on behind it, in the
+// order of calls. download(), cross_entropy(), squared_norm(), squared_distance() and
+// export_memory() wait for all that came before.
 //
 // Activations are fp32 or bf16, as activation_dtype() says, all of one operation alike: x, y, s,
 // q, k, v, out and their gradients. Everything else is fp32: gains, biases, lse, LoRA factors,
@@ -113,6 +113,9 @@ struct DeviceInfo {
     std::int64_t overhead_bytes = 0;
 };
 
+/// Host memory in one or more parts, in order.
+using HostParts = std::span<const std::span<const std::byte>>;
+
 /// Memory that a back end allocated; released with its owner.
 class DeviceBuffer;
 
@@ -151,6 +154,10 @@ public:
     /// aligned, packed_bytes long).
     virtual void pack(std::byte* memory, Dtype dtype, std::span<const float> values,
                       std::int64_t out, std::int64_t in) = 0;
+    /// The same from bf16 values: `rows` are a weight's rows in one or more parts, each of whole
+    /// rows, in host memory at any address. The same bits as pack() of these values as floats.
+    virtual void pack_bf16(std::byte* memory, Dtype dtype, HostParts rows, std::int64_t out,
+                           std::int64_t in) = 0;
     /// The same from values in back-end memory (4-byte aligned): a weight that trains, after each
     /// step. The same bits as pack().
     virtual void repack(std::byte* memory, Dtype dtype, const float* values, std::int64_t out,
@@ -266,8 +273,8 @@ public:
 /// The CPU back end: products in panels or by oneDNN, Highway SIMD, OpenMP. `threads` >= 1.
 std::unique_ptr<Backend> make_cpu_backend(int threads);
 
-/// The CUDA back end, or InputError where this build has none.
-std::unique_ptr<Backend> make_cuda_backend(int device);
+/// The CUDA back end, or InputError where this build has none. `threads` copy to the device.
+std::unique_ptr<Backend> make_cuda_backend(int device, int threads = 1);
 /// CUDA devices that this process may use (CUDA_VISIBLE_DEVICES hides some); 0 where there is none,
 /// or no driver, or this build has no CUDA back end. Does not throw.
 int cuda_device_count();

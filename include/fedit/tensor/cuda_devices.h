@@ -38,6 +38,6 @@ enum class CudaErrors {
 };
 
 /// As make_cuda_backend(device), which is `late`.
-std::unique_ptr<Backend> make_cuda_backend(int device, CudaErrors errors);
+std::unique_ptr<Backend> make_cuda_backend(int device, CudaErrors errors, int threads = 1);
 
 }  // namespace fedit

@@ -37,6 +37,7 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 #include <bit>
+#include <cstring>
 
 namespace fedit::cpu {
 
@@ -49,10 +50,13 @@ void round_to_bf16(int threads, std::uint16_t* to, TensorView x) {
     });
 }
 
-void widen_bf16(int threads, float* to, const std::uint16_t* from, std::int64_t count) {
+void widen_bf16(int threads, float* to, const void* from, std::int64_t count) {
+    const auto* bytes = static_cast<const std::byte*>(from);
     parallel_blocks(threads, count, 4096, [&](std::int64_t begin, std::int64_t end) noexcept {
         for (std::int64_t i = begin; i < end; ++i) {
-            to[i] = std::bit_cast<float>(static_cast<std::uint32_t>(from[i]) << 16);
+            std::uint16_t bits;
+            std::memcpy(&bits, bytes + 2 * i, sizeof bits);
+            to[i] = std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
         }
     });
 }

@@ -10,7 +10,7 @@ namespace fedit::cpu {
 /// Rounds x (fp32) to nearest even into the dense rows x cols at `to`. NaN stays NaN.
 void round_to_bf16(int threads, std::uint16_t* to, TensorView x);
 
-/// The fp32 values of `count` bf16 numbers.
-void widen_bf16(int threads, float* to, const std::uint16_t* from, std::int64_t count);
+/// The fp32 values of `count` bf16 numbers, which may lie at any address.
+void widen_bf16(int threads, float* to, const void* from, std::int64_t count);
 
 }  // namespace fedit::cpu

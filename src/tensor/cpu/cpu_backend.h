@@ -28,6 +28,8 @@ public:
     std::size_t packed_bytes(Dtype dtype, std::int64_t out, std::int64_t in) const override;
     void pack(std::byte* memory, Dtype dtype, std::span<const float> values, std::int64_t out,
               std::int64_t in) override;
+    void pack_bf16(std::byte* memory, Dtype dtype, HostParts rows, std::int64_t out,
+                   std::int64_t in) override;
     void repack(std::byte* memory, Dtype dtype, const float* values, std::int64_t out,
                 std::int64_t in) override;
     void linear(TensorView y, TensorView x, const PackedWeight& w, const float* bias,

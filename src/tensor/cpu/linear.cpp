@@ -1,5 +1,7 @@
 // tensor/cpu/linear.cpp: products with weights, and their gradients where they train.
+#include "fedit/core/aligned_memory.h"
 #include "tensor/check.h"
+#include "tensor/cpu/bf16.h"
 #include "tensor/cpu/cpu_backend.h"
 #include "tensor/cpu/parallel.h"
 
@@ -13,6 +15,22 @@ void CpuBackend::pack(std::byte* memory, Dtype dtype, std::span<const float> val
                       std::int64_t out, std::int64_t in) {
     check::pack(dtype, values, out, in);
     products_.pack(memory, dtype, values, out, in);
+}
+
+void CpuBackend::pack_bf16(std::byte* memory, Dtype dtype, HostParts rows, std::int64_t out,
+                           std::int64_t in) {
+    check::pack_bf16(dtype, rows, out, in);
+    const std::int64_t count = out * in;
+    // Not kept: a packed weight is asked for once, and the largest is that of the head.
+    const AlignedMemory wide = allocate_aligned(static_cast<std::size_t>(count) * sizeof(float));
+    auto* const values = reinterpret_cast<float*>(wide.get());
+    std::int64_t done = 0;
+    for (const std::span<const std::byte> part : rows) {
+        const auto numbers = static_cast<std::int64_t>(part.size() / 2);
+        widen_bf16(threads_, values + done, part.data(), numbers);
+        done += numbers;
+    }
+    products_.pack(memory, dtype, {values, static_cast<std::size_t>(count)}, out, in);
 }
 
 void CpuBackend::repack(std::byte* memory, Dtype dtype, const float* values, std::int64_t out,

@@ -22,11 +22,11 @@ CudaDevice take_device(int device) {
 
 }  // namespace
 
-CudaBackend::CudaBackend(int device, CudaErrors errors)
+CudaBackend::CudaBackend(int device, CudaErrors errors, int threads)
     : errors_(errors),
       device_(take_device(device)),
       stream_(make_stream()),
-      staging_(stream()),
+      staging_(stream(), threads),
       arrays_(staging_),
       products_(stream()) {}
 
@@ -99,12 +99,12 @@ TensorView CudaBackend::in_dtype(TensorView x, Dtype dtype, DeviceScratch& scrat
 
 namespace fedit {
 
-std::unique_ptr<Backend> make_cuda_backend(int device, CudaErrors errors) {
-    return std::make_unique<cuda::CudaBackend>(device, errors);
+std::unique_ptr<Backend> make_cuda_backend(int device, CudaErrors errors, int threads) {
+    return std::make_unique<cuda::CudaBackend>(device, errors, threads);
 }
 
-std::unique_ptr<Backend> make_cuda_backend(int device) {
-    return make_cuda_backend(device, CudaErrors::late);
+std::unique_ptr<Backend> make_cuda_backend(int device, int threads) {
+    return make_cuda_backend(device, CudaErrors::late, threads);
 }
 
 }  // namespace fedit

@@ -19,7 +19,7 @@ namespace fedit::cuda {
 class CudaBackend final : public Backend {
 public:
     /// Throws InputError if there is no such device, RunError if it cannot be used.
-    CudaBackend(int device, CudaErrors errors);
+    CudaBackend(int device, CudaErrors errors, int threads);
     CudaBackend(const CudaBackend&) = delete;
     CudaBackend& operator=(const CudaBackend&) = delete;
 
@@ -39,6 +39,8 @@ public:
     std::size_t packed_bytes(Dtype dtype, std::int64_t out, std::int64_t in) const override;
     void pack(std::byte* memory, Dtype dtype, std::span<const float> values, std::int64_t out,
               std::int64_t in) override;
+    void pack_bf16(std::byte* memory, Dtype dtype, HostParts rows, std::int64_t out,
+                   std::int64_t in) override;
     void repack(std::byte* memory, Dtype dtype, const float* values, std::int64_t out,
                 std::int64_t in) override;
     void linear(TensorView y, TensorView x, const PackedWeight& w, const float* bias,

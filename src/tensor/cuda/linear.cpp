@@ -57,6 +57,33 @@ void CudaBackend::pack(std::byte* memory, Dtype dtype, std::span<const float> va
     finish("pack");
 }
 
+void CudaBackend::pack_bf16(std::byte* memory, Dtype dtype, HostParts rows, std::int64_t out,
+                            std::int64_t in) {
+    check::pack_bf16(dtype, rows, out, in);
+    const TensorView to = weight_view(memory, dtype, out, in);
+    const std::size_t row_bytes = static_cast<std::size_t>(in) * 2;
+    const std::int64_t rows_at_once = std::max<std::int64_t>(1, pack_chunk / in);
+    std::int64_t row = 0;
+    for (std::span<const std::byte> part : rows) {
+        while (!part.empty()) {
+            const std::size_t bytes =
+                std::min(part.size(), static_cast<std::size_t>(rows_at_once) * row_bytes);
+            const auto count = static_cast<std::int64_t>(bytes / row_bytes);
+            const TensorView target = to.row_range(row, count);
+            if (dtype == Dtype::bf16 && to.stride == in) {
+                staging_.upload(target.data, part.first(bytes));
+            } else {
+                std::byte* const chunk = scratch_.bytes(bytes);
+                staging_.upload(chunk, part.first(bytes));
+                convert(target, TensorView{chunk, Dtype::bf16, count, in, in}, stream());
+            }
+            part = part.subspan(bytes);
+            row += count;
+        }
+    }
+    finish("pack_bf16");
+}
+
 void CudaBackend::repack(std::byte* memory, Dtype dtype, const float* values, std::int64_t out,
                          std::int64_t in) {
     convert(weight_view(memory, dtype, out, in), fp32_view(const_cast<float*>(values), out, in),

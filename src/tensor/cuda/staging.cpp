@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "fedit/core/parallel.h"
+
 namespace fedit::cuda {
 
 namespace {
@@ -16,8 +18,9 @@ static_assert(piece_bytes <= half_bytes);
 
 }  // namespace
 
-Staging::Staging(cudaStream_t stream)
+Staging::Staging(cudaStream_t stream, int threads)
     : stream_(stream),
+      threads_(threads),
       ring_(half_bytes),
       memory_(allocate_pinned(2 * half_bytes)),
       read_{make_event(), make_event()},
@@ -31,7 +34,7 @@ void Staging::upload(void* to, std::span<const std::byte> from) {
             check(cudaEventRecord(read_[1 - piece.half].get(), stream_), "mark an upload");
             check(cudaEventSynchronize(read_[piece.half].get()), "wait for an upload");
         }
-        std::memcpy(pinned() + piece.offset, from.data(), piece.bytes);
+        copy_parallel(threads_, pinned() + piece.offset, from.data(), piece.bytes);
         check(cudaMemcpyAsync(target, pinned() + piece.offset, piece.bytes, cudaMemcpyHostToDevice,
                               stream_),
               "copy to the device");

@@ -13,7 +13,8 @@ namespace fedit::cuda {
 /// All copies go on one stream, in the order of calls.
 class Staging {
 public:
-    explicit Staging(cudaStream_t stream);
+    /// `threads` fill the pinned memory.
+    Staging(cudaStream_t stream, int threads);
 
     /// `from` may be changed when it returns; the copy goes on behind it.
     void upload(void* to, std::span<const std::byte> from);
@@ -24,6 +25,7 @@ private:
     std::byte* pinned() const { return static_cast<std::byte*>(memory_.get()); }
 
     cudaStream_t stream_;
+    int threads_;
     HalfRing ring_;
     PinnedMemory memory_;
     std::array<Event, 2> read_;     ///< the last upload out of a half
