@@ -70,7 +70,7 @@ DeviceInfo CpuBackend::info() const {
     return {.kind = "cpu",
             .model = cpu_model(),
             .instruction_set = HWY_DYNAMIC_DISPATCH(InstructionSet)(),
-            .libraries = product_library(),
+            .libraries = product_library(choice),
             .bf16 = choice.bf16 == Bf16Products::native,
             .memory_bytes = static_cast<std::int64_t>(sysconf(_SC_PHYS_PAGES)) *
                             static_cast<std::int64_t>(sysconf(_SC_PAGESIZE)),

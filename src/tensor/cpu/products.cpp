@@ -119,9 +119,14 @@ ProductChoice ProductChoice::for_this_cpu() {
                                                            : Bf16Products::absent};
 }
 
-std::string product_library() {
+std::string product_library(const ProductChoice& choice) {
     const dnnl_version_t* version = dnnl_version();
-    return fmt::format("oneDNN {}.{}.{}", version->major, version->minor, version->patch);
+    std::string name =
+        fmt::format("oneDNN {}.{}.{}", version->major, version->minor, version->patch);
+    if (choice.bf16 != Bf16Products::native) return name;
+    const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+    const Product sample{Form::w, Dtype::bf16, 128, 768, 768, 768, false, false};
+    return fmt::format("{}, bf16 by {}", name, describe(engine, sample).impl_info_str());
 }
 
 struct Products::Impl {
