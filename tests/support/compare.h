@@ -150,8 +150,9 @@ inline testing::AssertionResult close(const Matrix& got, const Matrix& want,
 
 /// Equal to the bit.
 inline testing::AssertionResult same_bits(const Matrix& a, const Matrix& b) {
+    const std::size_t bytes = a.values.size() * sizeof(double);
     if (a.values.size() == b.values.size() &&
-        std::memcmp(a.values.data(), b.values.data(), a.values.size() * sizeof(double)) == 0) {
+        (bytes == 0 || std::memcmp(a.values.data(), b.values.data(), bytes) == 0)) {
         return testing::AssertionSuccess();
     }
     return testing::AssertionFailure() << "bits differ";
