@@ -70,12 +70,12 @@ struct RoundRunner::Local {
     void save(const ClientStore& store) {
         for (const auto& [client, outcome] : unsaved) store.save(client, outcome);
         unsaved_seconds = 0;
-        forget(unsaved);
+        forget_unsaved();
     }
     /// Their memory goes to the clients that are trained next.
-    void forget(std::vector<std::pair<int, TrainOutcome>>& outcomes) const {
-        for (auto& [client, outcome] : outcomes) trainer->recycle(std::move(outcome.state.x));
-        outcomes.clear();
+    void forget_unsaved() {
+        for (auto& [client, outcome] : unsaved) trainer->recycle(std::move(outcome.state.x));
+        unsaved.clear();
     }
 
     LocalTrainer* trainer;
@@ -417,7 +417,7 @@ std::optional<RoundResult> RoundRunner::run(const RoundPlan& plan, std::vector<f
     Local local{.trainer = &trainer_};
     local.keep_summed = averaged && logs_aggregation_error(config_, plan.round);
     train_mine(plan, x, store, local);
-    local.forget(local.unsaved);
+    local.forget_unsaved();
     if (local.stopped) return std::nullopt;
     return averaged ? aggregate(plan, x, local) : gather_rows(plan, local);
 }

@@ -34,9 +34,6 @@ void require_same_length(std::string_view what, std::size_t got, std::size_t wan
                       .remedy = "only vectors of one layout can be summed"});
 }
 
-/// Values whose squares a back end sums in one go (Backend::squared_distance).
-constexpr std::size_t norm_block = 4096;
-
 /// Where an update's squares sum to no more, no value is beyond update_bound. Far below its square,
 /// so that no rounding matters.
 constexpr double surely_near = update_bound * update_bound / 2;
@@ -86,7 +83,7 @@ std::optional<std::string> screen(std::span<const float> client, std::span<const
 double update_norm(std::span<const float> client, std::span<const float> global) {
     require_same_length("a client's vector", client.size(), global.size());
     double total = 0;
-    for_each_part(client.size(), norm_block, [&](std::size_t first, std::size_t count) {
+    for_each_part(client.size(), squared_norm_block, [&](std::size_t first, std::size_t count) {
         std::array<double, vector_loops::lanes> squares{};
         vector_loops::add_squared_differences(&client[first], &global[first], count,
                                               squares.data());

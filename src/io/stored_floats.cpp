@@ -52,46 +52,28 @@ struct F16 : Format<std::uint16_t, 0x7c00U> {
     }
 };
 
-/// Calls use(begin, end) for each block; true means that there is a bad value inside. The place of
-/// the first one.
+/// Calls use(i, bits) for each number; the place of the first that is not finite.
 template <class F, class Use>
 std::int64_t find_bad(const std::byte* from, std::int64_t count, int threads, const Use& use) {
+    using Stored = typename F::Stored;
     const std::int64_t blocks = (count + block - 1) / block;
     std::atomic<std::int64_t> first{blocks};
     run_parallel(threads, blocks, [&](std::int64_t b) {
-        if (!use(b * block, std::min(count, (b + 1) * block))) return;
+        const std::int64_t end = std::min(count, (b + 1) * block);
+        Stored bad = 0;  // a block is not left early, so that several are looked at at once
+        for (std::int64_t i = b * block; i < end; ++i) {
+            const auto bits = bits_at<Stored>(from, i);
+            use(i, bits);
+            bad |= F::is_bad(bits);
+        }
+        if (bad == 0) return;
         std::int64_t seen = first.load();
         while (b < seen && !first.compare_exchange_weak(seen, b)) {
         }
     });
     std::int64_t i = std::min(count, first.load() * block);
-    while (i < count && F::is_bad(bits_at<typename F::Stored>(from, i)) == 0) ++i;
+    while (i < count && F::is_bad(bits_at<Stored>(from, i)) == 0) ++i;
     return i;
-}
-
-template <class F>
-std::int64_t convert(const std::byte* from, float* to, std::int64_t count, int threads) {
-    return find_bad<F>(from, count, threads, [&](std::int64_t begin, std::int64_t end) {
-        typename F::Stored bad =
-            0;  // without leaving early, which lets several values be looked at at once
-        for (std::int64_t i = begin; i < end; ++i) {
-            const auto bits = bits_at<typename F::Stored>(from, i);
-            to[i] = F::widen(bits);
-            bad |= F::is_bad(bits);
-        }
-        return bad != 0;
-    });
-}
-
-template <class F>
-std::int64_t search(const std::byte* from, std::int64_t count, int threads) {
-    return find_bad<F>(from, count, threads, [&](std::int64_t begin, std::int64_t end) {
-        typename F::Stored bad = 0;
-        for (std::int64_t i = begin; i < end; ++i) {
-            bad |= F::is_bad(bits_at<typename F::Stored>(from, i));
-        }
-        return bad != 0;
-    });
 }
 
 /// Calls use(format) with the format of a type that can be read as floats.
@@ -117,14 +99,17 @@ std::int64_t with_format(StoredType type, const Use& use) {
 std::int64_t to_floats(StoredType type, std::span<const std::byte> from, float* to, int threads) {
     const auto count = static_cast<std::int64_t>(from.size() / size_of(type));
     return with_format(type, [&](auto format) {
-        return convert<decltype(format)>(from.data(), to, count, threads);
+        using F = decltype(format);
+        return find_bad<F>(from.data(), count, threads,
+                           [to](std::int64_t i, auto bits) { to[i] = F::widen(bits); });
     });
 }
 
 std::int64_t first_not_finite(StoredType type, std::span<const std::byte> from, int threads) {
     const auto count = static_cast<std::int64_t>(from.size() / size_of(type));
-    return with_format(
-        type, [&](auto format) { return search<decltype(format)>(from.data(), count, threads); });
+    return with_format(type, [&](auto format) {
+        return find_bad<decltype(format)>(from.data(), count, threads, [](std::int64_t, auto) {});
+    });
 }
 
 }  // namespace fedit

@@ -232,8 +232,8 @@ bool HfFolder::has(const std::string& name) const {
 }
 
 StoredType HfFolder::type(const std::string& name) const {
-    const Place& place = places_.at(name);
-    return files_[place.file].tensor(place.name).type;
+    const Place& at = place(name);
+    return files_[at.file].tensor(at.name).type;
 }
 
 std::int64_t HfFolder::elements(const std::string& name) const {

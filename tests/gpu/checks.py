@@ -153,18 +153,20 @@ def bits_over_nccl(p):
 @check("sanitizer", needs_gpu=True)
 def sanitizer(p):
     """compute-sanitizer's four tools over the tests of the operations on the GPU."""
-    programs = [test for test in p.tests if test["name"].startswith("tensor/")]
-    programs = [test for test in programs if p.gpu_test_names(test)]
+    programs = [(test, p.gpu_test_names(test)) for test in p.tests
+                if test["name"].startswith("tensor/")]
+    programs = [(test, names) for test, names in programs if names]
     if not programs:
         raise Failed("no test of an operation on the GPU was found")
     tools = ("memcheck",) if p.quick else ("memcheck", "racecheck", "initcheck", "synccheck")
     # Under racecheck some of cuBLASLt's kernels end in a fault of the tool, even with a filter
     # for ours; the products' test has none of ours besides.
-    work = [(tool, test) for tool in tools for test in programs
+    work = [(tool, test, names) for tool in tools for test, names in programs
             if (tool, test["name"]) != ("racecheck", "tensor/linear")]
-    clean = p.side_by_side(lambda pair: p.sanitize(*pair), work)
-    facts = {tool: sum(of == tool for of, _ in work) for tool in tools}
-    faults = [f"{tool} on {test['name']}" for (tool, test), fine in zip(work, clean) if not fine]
+    clean = p.side_by_side(lambda item: p.sanitize(*item), work)
+    facts = {tool: sum(of == tool for of, _, _ in work) for tool in tools}
+    faults = [f"{tool} on {test['name']}"
+              for (tool, test, _), fine in zip(work, clean) if not fine]
     if faults:
         raise Failed("faults: " + ", ".join(faults), facts)
     return facts

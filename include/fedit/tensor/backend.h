@@ -113,6 +113,9 @@ struct DeviceInfo {
     std::int64_t overhead_bytes = 0;
 };
 
+/// Values whose squares squared_norm() and squared_distance() sum in one go: part of their bits.
+inline constexpr std::int64_t squared_norm_block = 4096;
+
 /// Host memory in one or more parts, in order.
 using HostParts = std::span<const std::span<const std::byte>>;
 
@@ -255,7 +258,7 @@ public:
     virtual void fill(std::span<float> x, float value) = 0;
     /// to = from, which do not overlap.
     virtual void copy(std::span<float> to, std::span<const float> from) = 0;
-    /// Sum of squares in double, in fixed blocks of 4096, whatever the number of threads.
+    /// Sum of squares in double, in blocks of squared_norm_block, whatever the number of threads.
     virtual double squared_norm(std::span<const float> x) = 0;
     /// squared_norm() of x - x0, whose values are rounded to fp32.
     virtual double squared_distance(std::span<const float> x, std::span<const float> x0) = 0;

@@ -57,7 +57,7 @@ HWY_EXPORT(SgdBlock);
 namespace {
 
 /// Elements that one task takes; also the block of squared_norm, so part of its bits.
-constexpr std::int64_t block_elements = 4096;
+constexpr std::int64_t block_elements = squared_norm_block;
 
 /// Of value(0), value(1), ...: eight sums in a fixed order, so that neither threads nor vector
 /// length change bits.

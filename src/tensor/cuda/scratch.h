@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "fedit/tensor/tensor.h"
+#include "fedit/tensor/backend.h"
 
 namespace fedit::cuda {
 
@@ -28,9 +28,7 @@ constexpr std::int64_t rms_norm_dgain_scratch(std::int64_t rows, std::int64_t co
     return column_sums_scratch(parts, width) + parts;
 }
 
-/// Elements whose squares one thread block sums: the CPU back end's, so that the bits are too.
-constexpr std::int64_t squared_norm_block = 4096;
-/// Doubles.
+/// Doubles, one for each squared_norm_block.
 constexpr std::int64_t squared_norm_scratch(std::int64_t n) {
     return ceil_div(n, squared_norm_block);
 }

@@ -2,7 +2,6 @@
 #include "tensor/cuda/staging.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "fedit/core/parallel.h"
 
@@ -61,8 +60,8 @@ void Staging::download(std::span<std::byte> to, const void* from) {
         fill(piece + 1);
         check(cudaEventSynchronize(written_[piece % 2].get()), "wait for a download");
         const std::size_t first = piece * piece_bytes;
-        std::memcpy(to.data() + first, pinned() + piece % 2 * half_bytes,
-                    std::min(piece_bytes, to.size() - first));
+        copy_parallel(threads_, to.data() + first, pinned() + piece % 2 * half_bytes,
+                      std::min(piece_bytes, to.size() - first));
     }
     if (to.empty()) check(cudaStreamSynchronize(stream_), "wait for the device");
 }

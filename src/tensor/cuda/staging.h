@@ -13,7 +13,7 @@ namespace fedit::cuda {
 /// All copies go on one stream, in the order of calls.
 class Staging {
 public:
-    /// `threads` fill the pinned memory.
+    /// `threads` fill and empty the pinned memory.
     Staging(cudaStream_t stream, int threads);
 
     /// `from` may be changed when it returns; the copy goes on behind it.
