@@ -18,8 +18,8 @@ enum class Life : std::uint8_t { kept, scratch };
 /// Results that layers have in common: each kind has one scratch buffer.
 enum class Kind : std::uint8_t { x, h, qkv, qk, lse, attention, x_mid, gate_up, act, s };
 
-/// A layer that is computed again needs all its adapters' inner products side by side: that of
-/// linear layer i is of kind s + i.
+/// A layer needs its adapters' inner products side by side: that of linear layer i is of kind s +
+/// i.
 constexpr std::size_t kinds = static_cast<std::size_t>(Kind::s) + linear_count;
 
 class Placer {
@@ -60,9 +60,8 @@ public:
             const auto linear = static_cast<Linear>(i);
             const int module = plan_.adapters.module(index, linear);
             if (module < 0) continue;
-            const bool apart = pass_ == Pass::train && plan_.recompute == Recompute::layer;
-            const std::size_t kind = static_cast<std::size_t>(Kind::s) + (apart ? i : 0);
-            a.s[i] = place(static_cast<Kind>(kind), life, linear < Linear::o ? rows : top,
+            a.s[i] = place(static_cast<Kind>(static_cast<std::size_t>(Kind::s) + i), life,
+                           linear < Linear::o ? rows : top,
                            plan_.ranks[static_cast<std::size_t>(module)]);
         }
         return a;
@@ -81,7 +80,7 @@ public:
         out.d_attention = matrix(rows, config.q_size());
         out.d_top_attention = matrix(top, config.q_size());
         out.d_act = matrix(rows, config.intermediate_size);
-        out.ds = matrix(rows, plan_.adapters.max_rank());
+        out.ds = matrix(rows, most_on_one_input * plan_.adapters.max_rank());
     }
 
 private:

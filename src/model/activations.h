@@ -31,6 +31,9 @@ struct LayerActivations {
     std::array<TensorView, linear_count> s;  ///< top or rows x rank: each adapter's inner product
 };
 
+/// Linear layers that share an input, at most: q, k and v.
+inline constexpr std::int64_t most_on_one_input = 3;
+
 /// All results of a pass.
 struct Activations {
     std::vector<LayerActivations> layers;
@@ -43,7 +46,7 @@ struct Activations {
     TensorView d_attention;      ///< rows x q
     TensorView d_top_attention;  ///< target rows x q
     TensorView d_act;            ///< rows x intermediate
-    TensorView ds;               ///< rows x max rank
+    TensorView ds;               ///< rows x the ranks of layers that share an input
 };
 
 /// Hands out pieces of a block, at multiples of 256 bytes, in order; without a block it only

@@ -49,18 +49,26 @@ void Decoder::Impl::backward_mlp(std::size_t layer, TensorView dx) {
     const bool down_passes = passes_gradient(layer, Stage::down);
     const TensorView d_act = down_passes ? activations.d_act.row_range(0, dx.rows) : TensorView{};
     if (down_passes) backend.linear_dx(d_act, dx, w.down.weight, false);
-    lora_backward(layer, Linear::down, rows, d_act, dx, a.act);
     add_weight_gradient(dense_layer(layer).down, dx, a.act);
-    if (!down_passes) return;
+    if (!down_passes) {
+        lora_backward(layer, {{Linear::down, dx}}, rows, {}, a.act);
+        return;
+    }
 
     const TensorView gate = a.gate_up.columns(0, config.intermediate_size);
     const TensorView up = a.gate_up.columns(config.intermediate_size, config.intermediate_size);
-    backend.swiglu_backward(gate, up, d_act, gate, up);  // in place: gate_up is its gradient now
+    // In place: gate_up is its gradient then.
+    const std::span<const LoraLayer> down = lora_layers(layer, {{Linear::down, dx}});
+    if (down.empty()) {
+        backend.swiglu_backward(gate, up, d_act, gate, up);
+    } else {
+        backend.lora_swiglu_backward(gate, up, d_act, ds_of(down), down.front(), a.act, gate, up,
+                                     Slots{rows.slot_begin}, dropout(rows));
+    }
     const bool gate_up_passes = passes_gradient(layer, Stage::gate_up);
     const TensorView dh = gate_up_passes ? activations.dh.row_range(0, dx.rows) : TensorView{};
     if (gate_up_passes) backend.linear_dx(dh, a.gate_up, w.gate_up.weight, false);
-    lora_backward(layer, Linear::gate, rows, dh, gate, a.h_mlp);
-    lora_backward(layer, Linear::up, rows, dh, up, a.h_mlp);
+    lora_backward(layer, {{Linear::gate, gate}, {Linear::up, up}}, rows, dh, a.h_mlp);
     add_weight_gradient(dense_layer(layer).gate_up, a.gate_up, a.h_mlp);
     if (!gate_up_passes) return;
     add_gain_gradient(dense_layer(layer).mlp_norm, config.hidden_size, dh, a.x_mid);
@@ -79,7 +87,7 @@ void Decoder::Impl::backward_o(std::size_t layer, const PackedBatch& batch) {
         d_attention = last ? activations.d_top_attention : activations.d_attention;
         backend.linear_dx(d_attention, dx, w.o.weight, false);
     }
-    lora_backward(layer, Linear::o, rows_after_attention(layer), d_attention, dx, a.o_input);
+    lora_backward(layer, {{Linear::o, dx}}, rows_after_attention(layer), d_attention, a.o_input);
     add_weight_gradient(dense_layer(layer).o, dx, a.o_input);
     if (!passes || !last) return;
     zero(backend, activations.d_attention);
@@ -114,9 +122,8 @@ void Decoder::Impl::backward_attention(std::size_t layer, const PackedBatch& bat
     const bool passes = passes_gradient(layer, Stage::qkv);
     const TensorView dh = passes ? activations.dh : TensorView{};
     if (passes) backend.linear_dx(dh, d_qkv, w.qkv.weight, false);
-    lora_backward(layer, Linear::q, all_rows_, dh, dq, a.h_attention);
-    lora_backward(layer, Linear::k, all_rows_, dh, dk, a.h_attention);
-    lora_backward(layer, Linear::v, all_rows_, dh, dv, a.h_attention);
+    lora_backward(layer, {{Linear::q, dq}, {Linear::k, dk}, {Linear::v, dv}}, all_rows_, dh,
+                  a.h_attention);
     add_weight_gradient(dense_layer(layer).qkv, d_qkv, a.h_attention);
     if (!passes) return;
     add_gain_gradient(dense_layer(layer).attention_norm, config.hidden_size, dh, a.x);
@@ -124,13 +131,17 @@ void Decoder::Impl::backward_attention(std::size_t layer, const PackedBatch& bat
                               static_cast<float>(config.rms_norm_eps));
 }
 
-void Decoder::Impl::lora_backward(std::size_t layer, Linear linear, const RowSet& rows,
-                                  TensorView dx, TensorView dy, TensorView x) {
-    const int module = adapters.module(static_cast<std::int64_t>(layer), linear);
-    if (module < 0) return;
-    const TensorView s = activations.layers[layer].s[static_cast<std::size_t>(linear)];
-    backend.lora_backward(dx, dense_view(activations.ds.data, dtype, s.rows, s.cols), dy, s, x,
-                          Slots{rows.slot_begin}, factors(module), dropout(module, rows));
+void Decoder::Impl::lora_backward(std::size_t layer, std::initializer_list<Output> gradients,
+                                  const RowSet& rows, TensorView dx, TensorView x) {
+    const std::span<const LoraLayer> layers = lora_layers(layer, gradients);
+    if (layers.empty()) return;
+    backend.lora_backward(dx, ds_of(layers), layers, x, Slots{rows.slot_begin}, dropout(rows));
+}
+
+TensorView Decoder::Impl::ds_of(std::span<const LoraLayer> layers) const {
+    std::int64_t columns = 0;
+    for (const LoraLayer& layer : layers) columns += layer.s.cols;
+    return dense_view(activations.ds.data, dtype, layers.front().s.rows, columns);
 }
 
 void Decoder::Impl::add_weight_gradient(const DenseLinear& where, TensorView dy, TensorView x) {

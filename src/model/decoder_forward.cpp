@@ -33,9 +33,8 @@ void Decoder::Impl::forward_attention(std::size_t layer, const PackedBatch& batc
     const TensorView projected_q = a.qkv.columns(0, q_size);
     const TensorView projected_k = a.qkv.columns(q_size, kv_size);
     const TensorView v = a.qkv.columns(q_size + kv_size, kv_size);
-    lora(layer, Linear::q, all_rows_, projected_q, a.h_attention);
-    lora(layer, Linear::k, all_rows_, projected_k, a.h_attention);
-    lora(layer, Linear::v, all_rows_, v, a.h_attention);
+    lora(layer, {{Linear::q, projected_q}, {Linear::k, projected_k}, {Linear::v, v}}, all_rows_,
+         a.h_attention);
     const TensorView q = a.qk.columns(0, q_size), k = a.qk.columns(q_size, kv_size);
     if (config.qk_norm) {
         const auto eps = static_cast<float>(config.rms_norm_eps);
@@ -109,14 +108,20 @@ void Decoder::Impl::forward_mlp(std::size_t layer) {
     const LayerActivations& a = activations.layers[layer];
     const RowSet& rows = rows_after_attention(layer);
     backend.linear(a.x_mid, a.o_input, w.o.weight, w.o.bias, false);
-    lora(layer, Linear::o, rows, a.x_mid, a.o_input);
+    lora(layer, {{Linear::o, a.x_mid}}, rows, a.o_input);
     backend.rms_norm(a.h_mlp, a.x_mid, a.residual, w.mlp_norm,
                      static_cast<float>(config.rms_norm_eps));
     backend.linear(a.gate_up, a.h_mlp, w.gate_up.weight, w.gate_up.bias, false);
     const TensorView gate = a.gate_up.columns(0, config.intermediate_size);
     const TensorView up = a.gate_up.columns(config.intermediate_size, config.intermediate_size);
-    lora(layer, Linear::gate, rows, gate, a.h_mlp);
-    lora(layer, Linear::up, rows, up, a.h_mlp);
+    const std::span<const LoraLayer> layers =
+        lora_layers(layer, {{Linear::gate, gate}, {Linear::up, up}});
+    const Slots slots{rows.slot_begin};
+    if (layers.size() == 2) {
+        backend.lora_swiglu(a.act, layers, a.h_mlp, slots, dropout(rows));
+        return;
+    }
+    if (!layers.empty()) backend.lora(layers, a.h_mlp, slots, dropout(rows));
     backend.swiglu(a.act, gate, up);
 }
 
@@ -124,40 +129,51 @@ void Decoder::Impl::forward_down(std::size_t layer) {
     const LayerWeights& w = weights.layers[layer];
     const LayerActivations& a = activations.layers[layer];
     backend.linear(a.out, a.act, w.down.weight, w.down.bias, false);
-    lora(layer, Linear::down, rows_after_attention(layer), a.out, a.act);
+    lora(layer, {{Linear::down, a.out}}, rows_after_attention(layer), a.act);
 }
 
-void Decoder::Impl::lora(std::size_t layer, Linear linear, const RowSet& rows, TensorView y,
-                         TensorView x) {
-    const int module = adapters.module(static_cast<std::int64_t>(layer), linear);
-    if (module < 0 || slots_.empty()) return;
-    backend.lora(y, activations.layers[layer].s[static_cast<std::size_t>(linear)], x,
-                 Slots{rows.slot_begin}, factors(module), dropout(module, rows));
+std::span<const LoraLayer> Decoder::Impl::lora_layers(std::size_t layer,
+                                                      std::initializer_list<Output> outputs) {
+    lora_layers_.clear();
+    if (slots_.empty()) return {};
+    for (const auto& [linear, y] : outputs) {
+        const int module = adapters.module(static_cast<std::int64_t>(layer), linear);
+        if (module < 0) continue;
+        lora_layers_.push_back({.y = y,
+                                .s = activations.layers[layer].s[static_cast<std::size_t>(linear)],
+                                .adapters = factors(linear, module),
+                                .module = static_cast<std::uint32_t>(module)});
+    }
+    return lora_layers_;
 }
 
-std::span<const LoraSlot> Decoder::Impl::factors(int module) {
+void Decoder::Impl::lora(std::size_t layer, std::initializer_list<Output> outputs,
+                         const RowSet& rows, TensorView x) {
+    const std::span<const LoraLayer> layers = lora_layers(layer, outputs);
+    if (!layers.empty()) backend.lora(layers, x, Slots{rows.slot_begin}, dropout(rows));
+}
+
+std::span<const LoraSlot> Decoder::Impl::factors(Linear linear, int module) {
     const Module& spans = layout.modules[static_cast<std::size_t>(module)];
     const Span& a = spans.spans[0];
     const Span& b = spans.spans[1];
-    factors_.clear();
+    std::vector<LoraSlot>& slots = factors_[static_cast<std::size_t>(linear)];
+    slots.clear();
     for (const AdapterSlot& slot : slots_) {
         const bool train = pass_ == Pass::train;
-        factors_.push_back({.a = slot.x + a.offset,
-                            .b = slot.x + b.offset,
-                            .da = train ? slot.gradient + a.offset : nullptr,
-                            .db = train ? slot.gradient + b.offset : nullptr,
-                            .rank = a.rows,
-                            .scale = static_cast<float>(spans.scale)});
+        slots.push_back({.a = slot.x + a.offset,
+                         .b = slot.x + b.offset,
+                         .da = train ? slot.gradient + a.offset : nullptr,
+                         .db = train ? slot.gradient + b.offset : nullptr,
+                         .rank = a.rows,
+                         .scale = static_cast<float>(spans.scale)});
     }
-    return factors_;
+    return slots;
 }
 
-Dropout Decoder::Impl::dropout(int module, const RowSet& rows) const {
+Dropout Decoder::Impl::dropout(const RowSet& rows) const {
     const double p = pass_ == Pass::train ? slots_.front().dropout : 0;
-    return {.p = static_cast<float>(p),
-            .module = static_cast<std::uint32_t>(module),
-            .slot_key = slot_keys_,
-            .row_counter = rows.counter};
+    return {.p = static_cast<float>(p), .slot_key = slot_keys_, .row_counter = rows.counter};
 }
 
 }  // namespace fedit

@@ -1,7 +1,9 @@
 // model/decoder_impl.h: the decoder's state and its passes.
 #pragma once
 
+#include <array>
 #include <cstddef>
+#include <initializer_list>
 #include <optional>
 #include <span>
 #include <vector>
@@ -122,11 +124,22 @@ private:
     /// Rotates q and k, each sequence with its own frequencies.
     void rotate(TensorView qk, const PackedBatch& batch, Rotation rotation);
 
-    /// y += the adapter's part of a linear layer, if the layer has an adapter.
-    void lora(std::size_t layer, Linear linear, const RowSet& rows, TensorView y, TensorView x);
-    /// dx += the adapter's part, unless dx.data is null; adds the adapter's gradients.
-    void lora_backward(std::size_t layer, Linear linear, const RowSet& rows, TensorView dx,
-                       TensorView dy, TensorView x);
+    /// A linear layer's output, or the gradient of it.
+    struct Output {
+        Linear linear;
+        TensorView y;
+    };
+    /// Those of the outputs whose layers have adapters, for one call of the back end.
+    std::span<const LoraLayer> lora_layers(std::size_t layer,
+                                           std::initializer_list<Output> outputs);
+    /// Outputs += the adapters' parts, of those layers that have one.
+    void lora(std::size_t layer, std::initializer_list<Output> outputs, const RowSet& rows,
+              TensorView x);
+    /// dx += the adapters' parts, unless dx.data is null; adds the adapters' gradients.
+    void lora_backward(std::size_t layer, std::initializer_list<Output> gradients,
+                       const RowSet& rows, TensorView dx, TensorView x);
+    /// Backward's scratch for these layers.
+    TensorView ds_of(std::span<const LoraLayer> layers) const;
     /// Adds the gradients of a product's weight and bias, where they train.
     void add_weight_gradient(const DenseLinear& where, TensorView dy, TensorView x);
     /// The same for a norm's gain of `size` at `offset`; x is what it normalised.
@@ -136,9 +149,9 @@ private:
         return offset == frozen ? nullptr : slots_.front().gradient + offset;
     }
     const DenseLayer& dense_layer(std::size_t layer) const { return dense.layers[layer]; }
-    /// This module's factors in each slot.
-    std::span<const LoraSlot> factors(int module);
-    Dropout dropout(int module, const RowSet& rows) const;
+    /// A linear layer's factors in each slot, for the module that it is.
+    std::span<const LoraSlot> factors(Linear linear, int module);
+    Dropout dropout(const RowSet& rows) const;
 
     // Of the current pass.
     std::span<const AdapterSlot> slots_;
@@ -147,7 +160,8 @@ private:
     RowSet all_rows_, top_rows_;
     std::vector<std::int64_t> top_slot_begin_, top_counter_;
     std::vector<std::uint64_t> slot_keys_;
-    std::vector<LoraSlot> factors_;
+    std::array<std::vector<LoraSlot>, linear_count> factors_;
+    std::vector<LoraLayer> lora_layers_;
 };
 
 }  // namespace fedit

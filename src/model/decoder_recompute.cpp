@@ -16,7 +16,7 @@ void Decoder::Impl::recompute_layer(std::size_t layer, const PackedBatch& batch)
     forward_mlp(layer);
     // Of the down adapter only its inner product is wanted; dh is free here and takes the rest.
     const LayerActivations& a = activations.layers[layer];
-    lora(layer, Linear::down, rows_after_attention(layer), activations.dh, a.act);
+    lora(layer, {{Linear::down, activations.dh}}, rows_after_attention(layer), a.act);
 }
 
 void Decoder::Impl::recompute_mlp_inputs(std::size_t layer) {

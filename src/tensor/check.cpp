@@ -84,21 +84,32 @@ void require_index(std::string_view operation, std::string_view index_name, std:
                      view.rows, view.cols));
 }
 
-void require_adapters(std::string_view operation, TensorView s, TensorView x, const Slots& slots,
-                      std::span<const LoraSlot> adapters, const Dropout& dropout) {
+/// `y`: what the operation calls a layer's output.
+void require_layers(std::string_view operation, std::string_view y,
+                    std::span<const LoraLayer> layers, TensorView x, const Slots& slots,
+                    const Dropout& dropout) {
+    require_matrix(operation, "x", x);
     require_ranges(operation, "slots", slots.row_begin, "x", x);
-    require(slots.count() == static_cast<std::int64_t>(adapters.size()), operation,
-            {"slots", slots.count(), 1}, {"adapters", adapters.size()});
-    for (const LoraSlot& adapter : adapters) {
-        require(adapter.rank >= 0 && adapter.rank <= s.cols, operation, {"s", s},
-                {"adapter a", adapter.rank, x.cols});
+    for (const LoraLayer& layer : layers) {
+        require_matrix(operation, y, layer.y);
+        require_matrix(operation, "s", layer.s);
+        require_alike(operation, y, layer.y, "x", x);
+        require_alike(operation, "s", layer.s, "x", x);
+        require(layer.y.rows == x.rows, operation, {y, layer.y}, {"x", x});
+        require(layer.s.rows == x.rows, operation, {"s", layer.s}, {"x", x});
+        require(slots.count() == static_cast<std::int64_t>(layer.adapters.size()), operation,
+                {"slots", slots.count(), 1}, {"adapters", layer.adapters.size()});
+        for (const LoraSlot& adapter : layer.adapters) {
+            require(adapter.rank >= 0 && adapter.rank <= layer.s.cols, operation, {"s", layer.s},
+                    {"adapter a", adapter.rank, x.cols});
+        }
     }
     if (dropout.p == 0) return;
     if (!(dropout.p > 0 && dropout.p < 1)) {
         fail(fmt::format("{}: dropout {} is not in [0, 1)", operation, dropout.p));
     }
-    require(dropout.slot_key.size() == adapters.size(), operation,
-            {"dropout keys", dropout.slot_key.size()}, {"adapters", adapters.size()});
+    require(static_cast<std::int64_t>(dropout.slot_key.size()) == slots.count(), operation,
+            {"dropout keys", dropout.slot_key.size()}, {"slots", slots.count(), 1});
     require(static_cast<std::int64_t>(dropout.row_counter.size()) == x.rows, operation,
             {"dropout counters", dropout.row_counter.size()}, {"x", x});
 }
@@ -178,31 +189,42 @@ void linear_dw(TensorView dw, const float* dbias, TensorView dy, TensorView x) {
     require(dy.rows == x.rows, "linear_dw", {"dy", dy}, {"x", x});
 }
 
-void lora(TensorView y, TensorView s, TensorView x, const Slots& slots,
-          std::span<const LoraSlot> adapters, const Dropout& dropout) {
-    require_matrix("lora", "y", y);
-    require_matrix("lora", "s", s);
-    require_matrix("lora", "x", x);
-    require_alike("lora", "y", y, "x", x);
-    require_alike("lora", "s", s, "x", x);
-    require(y.rows == x.rows, "lora", {"y", y}, {"x", x});
-    require(s.rows == x.rows, "lora", {"s", s}, {"x", x});
-    require_adapters("lora", s, x, slots, adapters, dropout);
+void lora(std::span<const LoraLayer> layers, TensorView x, const Slots& slots,
+          const Dropout& dropout) {
+    require_layers("lora", "y", layers, x, slots, dropout);
 }
 
-void lora_backward(TensorView dx, TensorView ds, TensorView dy, TensorView s, TensorView x,
-                   const Slots& slots, std::span<const LoraSlot> adapters, const Dropout& dropout) {
-    require_matrix("lora_backward", "ds", ds);
-    require_matrix("lora_backward", "dy", dy);
-    require_matrix("lora_backward", "s", s);
-    require_matrix("lora_backward", "x", x);
+void lora_backward(TensorView dx, TensorView ds, std::span<const LoraLayer> layers, TensorView x,
+                   const Slots& slots, const Dropout& dropout) {
+    require_layers("lora_backward", "dy", layers, x, slots, dropout);
     if (dx.data != nullptr) same_shape("lora_backward", "x", x, "dx", dx);
-    same_shape("lora_backward", "s", s, "ds", ds);
-    require_alike("lora_backward", "dy", dy, "x", x);
-    require_alike("lora_backward", "s", s, "x", x);
-    require(dy.rows == x.rows, "lora_backward", {"dy", dy}, {"x", x});
-    require(s.rows == x.rows, "lora_backward", {"s", s}, {"x", x});
-    require_adapters("lora_backward", s, x, slots, adapters, dropout);
+    require_matrix("lora_backward", "ds", ds);
+    require_alike("lora_backward", "ds", ds, "x", x);
+    std::int64_t columns = 0;
+    for (const LoraLayer& layer : layers) columns += layer.s.cols;
+    require(ds.rows == x.rows && ds.cols == columns, "lora_backward", {"ds", ds},
+            {"all s", x.rows, columns});
+}
+
+void lora_swiglu(TensorView act, std::span<const LoraLayer> gate_up, TensorView x,
+                 const Slots& slots, const Dropout& dropout) {
+    require(gate_up.size() == 2, "lora_swiglu", {"layers", gate_up.size()},
+            {"gate and up", std::size_t{2}});
+    require_layers("lora_swiglu", "y", gate_up, x, slots, dropout);
+    swiglu(act, gate_up[0].y, gate_up[1].y);
+}
+
+void swiglu(TensorView y, TensorView gate, TensorView up) {
+    same_shape("swiglu", "gate", gate, "up", up);
+    same_shape("swiglu", "gate", gate, "y", y);
+}
+
+void swiglu_backward(TensorView dgate, TensorView dup, TensorView dy, TensorView gate,
+                     TensorView up) {
+    same_shape("swiglu_backward", "gate", gate, "up", up);
+    same_shape("swiglu_backward", "gate", gate, "dy", dy);
+    same_shape("swiglu_backward", "gate", gate, "dgate", dgate);
+    same_shape("swiglu_backward", "gate", gate, "dup", dup);
 }
 
 void rms_norm(TensorView y, TensorView x, TensorView residual) {

@@ -19,10 +19,16 @@ void pack_bf16(Dtype dtype, HostParts rows, std::int64_t out, std::int64_t in);
 void linear(TensorView y, TensorView x, const PackedWeight& w);
 void linear_dx(TensorView dx, TensorView dy, const PackedWeight& w);
 void linear_dw(TensorView dw, const float* dbias, TensorView dy, TensorView x);
-void lora(TensorView y, TensorView s, TensorView x, const Slots& slots,
-          std::span<const LoraSlot> adapters, const Dropout& dropout);
-void lora_backward(TensorView dx, TensorView ds, TensorView dy, TensorView s, TensorView x,
-                   const Slots& slots, std::span<const LoraSlot> adapters, const Dropout& dropout);
+void lora(std::span<const LoraLayer> layers, TensorView x, const Slots& slots,
+          const Dropout& dropout);
+void lora_backward(TensorView dx, TensorView ds, std::span<const LoraLayer> layers, TensorView x,
+                   const Slots& slots, const Dropout& dropout);
+/// Two layers, gate and up.
+void lora_swiglu(TensorView act, std::span<const LoraLayer> gate_up, TensorView x,
+                 const Slots& slots, const Dropout& dropout);
+void swiglu(TensorView y, TensorView gate, TensorView up);
+void swiglu_backward(TensorView dgate, TensorView dup, TensorView dy, TensorView gate,
+                     TensorView up);
 void rms_norm(TensorView y, TensorView x, TensorView residual);
 void head_rms_norm(TensorView y, TensorView x, std::int64_t heads);
 void rms_norm_dgain(std::span<const float> dgain, TensorView dy, TensorView x);

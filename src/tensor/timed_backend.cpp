@@ -20,6 +20,8 @@ enum class TimedBackend::Operation : std::uint8_t {
     linear_dw,
     lora,
     lora_backward,
+    lora_swiglu,
+    lora_swiglu_backward,
     rms_norm,
     rms_norm_backward,
     head_rms_norm,
@@ -65,6 +67,25 @@ double lora_rows(const Slots& slots, std::span<const LoraSlot> adapters) {
     return rows;
 }
 
+double lora_flop(std::span<const LoraLayer> layers, TensorView x, const Slots& slots) {
+    double flop = 0;
+    for (const LoraLayer& layer : layers) {
+        flop += 2 * lora_rows(slots, layer.adapters) * static_cast<double>(x.cols + layer.y.cols);
+    }
+    return flop;
+}
+
+/// ds and db with dy; da with x, and dx where it is wanted.
+double lora_backward_flop(TensorView dx, std::span<const LoraLayer> layers, TensorView x,
+                          const Slots& slots) {
+    double flop = 0;
+    for (const LoraLayer& layer : layers) {
+        const std::int64_t columns = 2 * layer.y.cols + (dx.data == nullptr ? 1 : 2) * x.cols;
+        flop += 2 * lora_rows(slots, layer.adapters) * static_cast<double>(columns);
+    }
+    return flop;
+}
+
 }  // namespace
 
 std::string_view to_string(StepPhase phase) {
@@ -99,6 +120,8 @@ const std::vector<TimedBackend::Kind>& TimedBackend::kinds() {
                                         {"linear_dw", backward},
                                         {"lora", forward},
                                         {"lora_backward", backward},
+                                        {"lora_swiglu", forward},
+                                        {"lora_swiglu_backward", backward},
                                         {"rms_norm", forward},
                                         {"rms_norm_backward", backward},
                                         {"head_rms_norm", forward},
@@ -242,19 +265,31 @@ void TimedBackend::linear_dw(TensorView dw, float* dbias, TensorView dy, TensorV
     timed(Operation::linear_dw, flop, [&] { inner_.linear_dw(dw, dbias, dy, x); });
 }
 
-void TimedBackend::lora(TensorView y, TensorView s, TensorView x, const Slots& slots,
-                        std::span<const LoraSlot> adapters, const Dropout& dropout) {
-    const double flop = 2 * lora_rows(slots, adapters) * static_cast<double>(x.cols + y.cols);
-    timed(Operation::lora, flop, [&] { inner_.lora(y, s, x, slots, adapters, dropout); });
+void TimedBackend::lora(std::span<const LoraLayer> layers, TensorView x, const Slots& slots,
+                        const Dropout& dropout) {
+    timed(Operation::lora, lora_flop(layers, x, slots),
+          [&] { inner_.lora(layers, x, slots, dropout); });
 }
 
-void TimedBackend::lora_backward(TensorView dx, TensorView ds, TensorView dy, TensorView s,
-                                 TensorView x, const Slots& slots,
-                                 std::span<const LoraSlot> adapters, const Dropout& dropout) {
-    // ds and db with dy; da with x, and dx where it is wanted.
-    const std::int64_t columns = 2 * dy.cols + (dx.data == nullptr ? 1 : 2) * x.cols;
-    timed(Operation::lora_backward, 2 * lora_rows(slots, adapters) * static_cast<double>(columns),
-          [&] { inner_.lora_backward(dx, ds, dy, s, x, slots, adapters, dropout); });
+void TimedBackend::lora_backward(TensorView dx, TensorView ds, std::span<const LoraLayer> layers,
+                                 TensorView x, const Slots& slots, const Dropout& dropout) {
+    timed(Operation::lora_backward, lora_backward_flop(dx, layers, x, slots),
+          [&] { inner_.lora_backward(dx, ds, layers, x, slots, dropout); });
+}
+
+void TimedBackend::lora_swiglu(TensorView act, std::span<const LoraLayer> gate_up, TensorView x,
+                               const Slots& slots, const Dropout& dropout) {
+    timed(Operation::lora_swiglu, lora_flop(gate_up, x, slots),
+          [&] { inner_.lora_swiglu(act, gate_up, x, slots, dropout); });
+}
+
+void TimedBackend::lora_swiglu_backward(TensorView dgate, TensorView dup, TensorView d_act,
+                                        TensorView ds, const LoraLayer& down, TensorView act,
+                                        TensorView gate, TensorView up, const Slots& slots,
+                                        const Dropout& dropout) {
+    timed(Operation::lora_swiglu_backward, lora_backward_flop(d_act, {&down, 1}, act, slots), [&] {
+        inner_.lora_swiglu_backward(dgate, dup, d_act, ds, down, act, gate, up, slots, dropout);
+    });
 }
 
 void TimedBackend::rms_norm(TensorView y, TensorView x, TensorView residual, const float* gain,

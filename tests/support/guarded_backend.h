@@ -53,11 +53,10 @@ public:
     void linear_dx(TensorView dx, TensorView dy, const PackedWeight& w, bool accumulate) override;
     void linear_dw(TensorView dw, float* dbias, TensorView dy, TensorView x) override;
 
-    void lora(TensorView y, TensorView s, TensorView x, const Slots& slots,
-              std::span<const LoraSlot> adapters, const Dropout& dropout) override;
-    void lora_backward(TensorView dx, TensorView ds, TensorView dy, TensorView s, TensorView x,
-                       const Slots& slots, std::span<const LoraSlot> adapters,
-                       const Dropout& dropout) override;
+    void lora(std::span<const LoraLayer> layers, TensorView x, const Slots& slots,
+              const Dropout& dropout) override;
+    void lora_backward(TensorView dx, TensorView ds, std::span<const LoraLayer> layers,
+                       TensorView x, const Slots& slots, const Dropout& dropout) override;
 
     void rms_norm(TensorView y, TensorView x, TensorView residual, const float* gain,
                   float eps) override;

@@ -102,8 +102,8 @@ LoraGradients lora_backward(const Matrix& dy, const Matrix& x, const Matrix& mas
     return g;
 }
 
-Matrix dropout_mask(const Dropout& dropout, std::size_t slot, std::int64_t row, std::int64_t rows,
-                    std::int64_t cols) {
+Matrix dropout_mask(const Dropout& dropout, std::uint32_t module, std::size_t slot,
+                    std::int64_t row, std::int64_t rows, std::int64_t cols) {
     Matrix mask(rows, cols, 1.0);
     if (dropout.p == 0) return mask;
     const double threshold = std::floor(65536.0 * dropout.p + 0.5);
@@ -113,8 +113,8 @@ Matrix dropout_mask(const Dropout& dropout, std::size_t slot, std::int64_t row, 
             static_cast<std::uint64_t>(dropout.row_counter[static_cast<std::size_t>(row + i)]);
         for (std::int64_t j = 0; j < cols; ++j) {
             const auto words = philox4x32(
-                {static_cast<std::uint32_t>(j / 8), dropout.module,
-                 static_cast<std::uint32_t>(place), static_cast<std::uint32_t>(place >> 32)},
+                {static_cast<std::uint32_t>(j / 8), module, static_cast<std::uint32_t>(place),
+                 static_cast<std::uint32_t>(place >> 32)},
                 {static_cast<std::uint32_t>(key), static_cast<std::uint32_t>(key >> 32)});
             const std::uint32_t word = words[static_cast<std::size_t>(j % 8 / 2)];
             const std::uint32_t bits = j % 2 == 0 ? word & 0xffff : word >> 16;

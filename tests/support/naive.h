@@ -57,9 +57,9 @@ LoraForward lora(const Matrix& x, const Matrix& mask, const Matrix& a, const Mat
                  double scale);
 LoraGradients lora_backward(const Matrix& dy, const Matrix& x, const Matrix& mask, const Matrix& a,
                             const Matrix& b, double scale);
-/// The mask of rows [row, row + rows) of one slot, by scalar Philox.
-Matrix dropout_mask(const Dropout& dropout, std::size_t slot, std::int64_t row, std::int64_t rows,
-                    std::int64_t cols);
+/// The mask of rows [row, row + rows) of one slot for a linear layer, by scalar Philox.
+Matrix dropout_mask(const Dropout& dropout, std::uint32_t module, std::size_t slot,
+                    std::int64_t row, std::int64_t rows, std::int64_t cols);
 
 Matrix rms_norm(const Matrix& x, const Matrix& gain, double eps);
 Matrix rms_norm_backward(const Matrix& dy, const Matrix& x, const Matrix& gain, double eps);

@@ -17,6 +17,19 @@ struct Case {
     std::int64_t in, out, padding;
     float dropout;
     std::vector<Member> members;
+    /// That share x; each is a vector wider than the one before.
+    int layers = 1;
+};
+
+/// A layer of a case on a back end.
+struct Layer {
+    std::int64_t out = 0;
+    std::uint32_t module = 0;
+    Matrix y0, dy0;
+    std::vector<Matrix> a, b;  ///< of each member
+    std::unique_ptr<DeviceMatrix> y, s, dy;
+    std::vector<std::unique_ptr<DeviceMatrix>> a_device, b_device, da, db;
+    std::vector<LoraSlot> slots;
 };
 
 /// All operands of one case on a back end.
@@ -25,98 +38,176 @@ public:
     Bench(Backend& backend, const Case& c, Dtype dtype = Dtype::fp32)
         : backend_(backend), case_(c), dtype_(dtype) {
         row_begin_.push_back(0);
-        std::uint32_t stream = 10;
         for (const Member& member : c.members) {
             row_begin_.push_back(row_begin_.back() + member.rows);
             rank_ = std::max(rank_, member.rank);
-            a_.push_back(random_matrix(member.rank, c.in, stream++));
-            b_.push_back(random_matrix(c.out, member.rank, stream++));
-            keys_.push_back(0x123456789abcdefULL * stream);
+            keys_.push_back(0x123456789abcdefULL * (keys_.size() + 1));
         }
         const std::int64_t rows = row_begin_.back();
         for (std::int64_t t = 0; t < rows; ++t) counters_.push_back(t * 7 + (t % 3 << 33));
         x_ = stored(random_matrix(rows, c.in, 1), dtype);
-        y_ = stored(random_matrix(rows, c.out, 2), dtype);
-        dy_ = stored(random_matrix(rows, c.out, 3), dtype);
         dx_ = stored(random_matrix(rows, c.in, 4), dtype);
-        s_device_ = activations(Matrix(rows, rank_), 0);
-        ds_device_ = activations(Matrix(rows, rank_), 0);
         x_device_ = activations(x_, c.padding);
-        y_device_ = activations(y_, c.padding);
-        dy_device_ = activations(dy_, c.padding);
         dx_device_ = activations(dx_, c.padding);
-        for (std::size_t i = 0; i < a_.size(); ++i) {
-            a_device_.push_back(device(a_[i]));
-            b_device_.push_back(device(b_[i]));
-            da_device_.push_back(device(Matrix(a_[i].rows, a_[i].cols, 1.0)));
-            db_device_.push_back(device(Matrix(b_[i].rows, b_[i].cols, 1.0)));
-            slots_.push_back({.a = a_device_[i]->floats(),
-                              .b = b_device_[i]->floats(),
-                              .da = da_device_[i]->floats(),
-                              .db = db_device_[i]->floats(),
-                              .rank = a_[i].rows,
-                              .scale = 0.5F + static_cast<float>(i)});
-        }
+        ds_device_ = activations(Matrix(rows, rank_ * c.layers), 0);
+        for (int l = 0; l < c.layers; ++l) layers_.push_back(make_layer(l));
     }
 
-    void forward() {
-        backend_.lora(y_device_->view(), s_device_->view(), x_device_->view(), {row_begin_}, slots_,
-                      dropout());
-    }
+    void forward() { backend_.lora(outputs(), x_device_->view(), {row_begin_}, dropout()); }
     void backward(bool with_dx = true) {
         backend_.lora_backward(with_dx ? dx_device_->view() : TensorView{}, ds_device_->view(),
-                               dy_device_->view(), s_device_->view(), x_device_->view(),
-                               {row_begin_}, slots_, dropout());
+                               gradients(), x_device_->view(), {row_begin_}, dropout());
     }
     Dropout dropout() const {
-        return {.p = case_.dropout, .module = 9, .slot_key = keys_, .row_counter = counters_};
+        return {.p = case_.dropout, .slot_key = keys_, .row_counter = counters_};
     }
     void expect_forward() const {
-        const Matrix y = y_device_->values(), s = s_device_->values();
-        for (std::size_t i = 0; i < slots_.size(); ++i) {
-            const auto want = naive::lora(part(x_, i), mask(i), a_[i], b_[i], slots_[i].scale);
-            EXPECT_TRUE(close_enough(columns(part(s, i), slots_[i].rank), want.s)) << "slot " << i;
-            EXPECT_TRUE(close_enough(part(y, i), plus(want.y, part(y_, i)))) << "slot " << i;
+        for (const Layer& layer : layers_) {
+            SCOPED_TRACE("module " + std::to_string(layer.module));
+            const Matrix y = layer.y->values(), s = layer.s->values();
+            for (std::size_t i = 0; i < layer.slots.size(); ++i) {
+                const auto want = naive::lora(part(x_, i), mask(layer, i), layer.a[i], layer.b[i],
+                                              layer.slots[i].scale);
+                EXPECT_TRUE(close_enough(columns(part(s, i), layer.slots[i].rank), want.s))
+                    << "slot " << i;
+                EXPECT_TRUE(close_enough(part(y, i), plus(want.y, part(layer.y0, i))))
+                    << "slot " << i;
+            }
         }
     }
     void expect_backward(bool with_dx = true) const {
         const Matrix dx = dx_device_->values();
-        for (std::size_t i = 0; i < slots_.size(); ++i) {
-            const auto want = naive::lora_backward(part(dy_, i), part(x_, i), mask(i), a_[i], b_[i],
-                                                   slots_[i].scale);
-            const Matrix dx0 = part(dx_, i);
-            EXPECT_TRUE(close_enough(part(dx, i), with_dx ? plus(want.dx, dx0) : dx0))
-                << "slot " << i;
-            const Matrix ones_a(a_[i].rows, a_[i].cols, 1.0), ones_b(b_[i].rows, b_[i].cols, 1.0);
-            EXPECT_TRUE(close_enough(da_device_[i]->values(), plus(want.da, ones_a)))
-                << "slot " << i;
-            EXPECT_TRUE(close_enough(db_device_[i]->values(), plus(want.db, ones_b)))
-                << "slot " << i;
+        for (std::size_t i = 0; i < case_.members.size(); ++i) {
+            SCOPED_TRACE("slot " + std::to_string(i));
+            Matrix want_dx = part(dx_, i);
+            for (const Layer& layer : layers_) {
+                SCOPED_TRACE("module " + std::to_string(layer.module));
+                const auto want =
+                    naive::lora_backward(part(layer.dy0, i), part(x_, i), mask(layer, i),
+                                         layer.a[i], layer.b[i], layer.slots[i].scale);
+                if (with_dx) want_dx = plus(want_dx, want.dx);
+                EXPECT_TRUE(close_enough(layer.da[i]->values(), plus(want.da, ones(layer.a[i]))));
+                EXPECT_TRUE(close_enough(layer.db[i]->values(), plus(want.db, ones(layer.b[i]))));
+            }
+            EXPECT_TRUE(close_enough(part(dx, i), want_dx));
         }
     }
     /// Everything that was computed, in one column.
     Matrix results() const {
         Matrix all;
-        const auto append = [&](const Matrix& m) {
-            all.values.insert(all.values.end(), m.values.begin(), m.values.end());
-        };
-        append(y_device_->values());
-        append(dx_device_->values());
-        for (const auto& m : da_device_) append(m->values());
-        for (const auto& m : db_device_) append(m->values());
+        append(all, dx_device_->values());
+        for (const Layer& layer : layers_) {
+            append(all, layer.y->values());
+            append_gradients(all, layer);
+        }
         return all;
     }
-    Matrix mask(std::size_t i) const {
-        return naive::dropout_mask(dropout(), i, row_begin_[i], row_begin_[i + 1] - row_begin_[i],
-                                   case_.in);
+
+    /// lora() of two layers and swiglu() of their outputs; then lora_backward() of the first layer
+    /// the other way round, as the one above SwiGLU: its dx is that of act. In one pass or by the
+    /// operations that it stands for.
+    Matrix run_with_swiglu(bool in_one_pass) {
+        const Layer &gate = layers_[0], &up = layers_[1];
+        const std::int64_t rows = row_begin_.back(), width = gate.out;
+        const TensorView gate_view = gate.y->view(), up_view = up.y->view().columns(0, width);
+        std::vector<LoraLayer> both = outputs();
+        both[1].y = up_view;
+        const auto act = activations(Matrix(rows, width), case_.padding);
+        const Slots slots{row_begin_};
+        if (in_one_pass) {
+            backend_.lora_swiglu(act->view(), both, x_device_->view(), slots, dropout());
+        } else {
+            backend_.lora(both, x_device_->view(), slots, dropout());
+            backend_.swiglu(act->view(), gate_view, up_view);
+        }
+        Matrix all = act->values();
+        append(all, gate.y->values());
+        append(all, up.y->values());
+
+        // The layer above: from width columns to those of x.
+        const auto d_act = activations(gate.dy0, case_.padding),
+                   dy = activations(dx_, case_.padding), s = activations(s_values(), 0);
+        std::vector<LoraSlot> above;
+        for (const LoraSlot& slot : gate.slots) {
+            above.push_back(slot);
+            std::swap(above.back().a, above.back().b);  // transposed, as numbers: any will do
+            std::swap(above.back().da, above.back().db);
+        }
+        const LoraLayer down{.y = dy->view(), .s = s->view(), .adapters = above, .module = 5};
+        const TensorView ds = ds_device_->view().columns(0, rank_);
+        if (in_one_pass) {
+            backend_.lora_swiglu_backward(gate_view, up_view, d_act->view(), ds, down, act->view(),
+                                          gate_view, up_view, slots, dropout());
+        } else {
+            backend_.lora_backward(d_act->view(), ds, {&down, 1}, act->view(), slots, dropout());
+            backend_.swiglu_backward(gate_view, up_view, d_act->view(), gate_view, up_view);
+        }
+        append(all, gate.y->values());
+        append(all, up.y->values());
+        append_gradients(all, gate);
+        return all;
     }
 
 private:
+    Layer make_layer(int number) const {
+        const std::int64_t rows = row_begin_.back();
+        const auto base = static_cast<std::uint32_t>(100 * (number + 1));
+        Layer layer;
+        layer.out = case_.out + 8 * number;
+        layer.module = 9 + static_cast<std::uint32_t>(number);
+        layer.y0 = stored(random_matrix(rows, layer.out, base), dtype_);
+        layer.dy0 = stored(random_matrix(rows, layer.out, base + 1), dtype_);
+        layer.y = activations(layer.y0, case_.padding);
+        layer.dy = activations(layer.dy0, case_.padding);
+        layer.s = activations(Matrix(rows, rank_), 0);
+        for (std::size_t i = 0; i < case_.members.size(); ++i) {
+            const auto stream = base + 2 + 2 * static_cast<std::uint32_t>(i);
+            const std::int64_t rank = case_.members[i].rank;
+            layer.a.push_back(random_matrix(rank, case_.in, stream));
+            layer.b.push_back(random_matrix(layer.out, rank, stream + 1));
+            layer.a_device.push_back(device(layer.a[i]));
+            layer.b_device.push_back(device(layer.b[i]));
+            layer.da.push_back(device(ones(layer.a[i])));
+            layer.db.push_back(device(ones(layer.b[i])));
+            layer.slots.push_back(
+                {.a = layer.a_device[i]->floats(),
+                 .b = layer.b_device[i]->floats(),
+                 .da = layer.da[i]->floats(),
+                 .db = layer.db[i]->floats(),
+                 .rank = rank,
+                 .scale = 0.5F + static_cast<float>(i) + 0.25F * static_cast<float>(number)});
+        }
+        return layer;
+    }
+    std::vector<LoraLayer> outputs() const {
+        std::vector<LoraLayer> all;
+        for (const Layer& layer : layers_) {
+            all.push_back({layer.y->view(), layer.s->view(), layer.slots, layer.module});
+        }
+        return all;
+    }
+    std::vector<LoraLayer> gradients() const {
+        std::vector<LoraLayer> all = outputs();
+        for (std::size_t l = 0; l < all.size(); ++l) all[l].y = layers_[l].dy->view();
+        return all;
+    }
+    Matrix s_values() const { return stored(random_matrix(row_begin_.back(), rank_, 77), dtype_); }
+    Matrix mask(const Layer& layer, std::size_t i) const {
+        return naive::dropout_mask(dropout(), layer.module, i, row_begin_[i],
+                                   row_begin_[i + 1] - row_begin_[i], case_.in);
+    }
+    static void append(Matrix& all, const Matrix& m) {
+        all.values.insert(all.values.end(), m.values.begin(), m.values.end());
+    }
+    static void append_gradients(Matrix& all, const Layer& layer) {
+        for (const auto& m : layer.da) append(all, m->values());
+        for (const auto& m : layer.db) append(all, m->values());
+    }
     /// Factors and their gradients.
-    std::unique_ptr<DeviceMatrix> device(const Matrix& m) {
+    std::unique_ptr<DeviceMatrix> device(const Matrix& m) const {
         return std::make_unique<DeviceMatrix>(backend_, m);
     }
-    std::unique_ptr<DeviceMatrix> activations(const Matrix& m, std::int64_t padding) {
+    std::unique_ptr<DeviceMatrix> activations(const Matrix& m, std::int64_t padding) const {
         return std::make_unique<DeviceMatrix>(backend_, m, m.cols + padding, dtype_);
     }
     /// In bf16 the factors, s and ds are rounded before they are multiplied.
@@ -130,6 +221,7 @@ private:
     static Matrix columns(const Matrix& m, std::int64_t count) {
         return transpose(rows_of(transpose(m), 0, count));
     }
+    static Matrix ones(const Matrix& m) { return Matrix(m.rows, m.cols, 1.0); }
     static Matrix plus(Matrix a, const Matrix& b) {
         for (std::size_t i = 0; i < a.values.size(); ++i) a.values[i] += b.values[i];
         return a;
@@ -141,12 +233,9 @@ private:
     std::int64_t rank_ = 0;
     std::vector<std::int64_t> row_begin_, counters_;
     std::vector<std::uint64_t> keys_;
-    Matrix x_, y_, dy_, dx_;
-    std::vector<Matrix> a_, b_;
-    std::unique_ptr<DeviceMatrix> x_device_, y_device_, s_device_, ds_device_, dy_device_,
-        dx_device_;
-    std::vector<std::unique_ptr<DeviceMatrix>> a_device_, b_device_, da_device_, db_device_;
-    std::vector<LoraSlot> slots_;
+    Matrix x_, dx_;
+    std::unique_ptr<DeviceMatrix> x_device_, dx_device_, ds_device_;
+    std::vector<Layer> layers_;
 };
 
 class Lora : public OnEveryBackend<Case> {};
@@ -173,6 +262,13 @@ TEST_P(Lora, HasTheSameBitsAgain) {
         bench->backward();
     }
     EXPECT_TRUE(same_bits(again.results(), first.results()));
+}
+
+class LoraWithSwiglu : public OnEveryBackend<Case> {};
+
+TEST_P(LoraWithSwiglu, HasTheBitsOfTheOperationsThatItStandsFor) {
+    Bench one_pass(backend(), test_case(), dtype()), apart(backend(), test_case(), dtype());
+    EXPECT_TRUE(same_bits(one_pass.run_with_swiglu(true), apart.run_with_swiglu(false)));
 }
 
 class CpuLora : public testing::TestWithParam<Case> {};
@@ -206,11 +302,22 @@ const std::initializer_list<Case> cases{
     {"aligned_many_rows", 64, 64, 0, 0.05F, {{4100, 16}}},
     {"dropout", 130, 67, 6, 0.25F, {{33, 16}, {0, 4}, {50, 5}}},
     {"dropout_few_columns", 3, 5, 0, 0.5F, {{9, 2}}},
-    {"dropout_deep", 300, 140, 0, 0.05F, {{140, 8}}}};
+    {"dropout_deep", 300, 140, 0, 0.05F, {{140, 8}}},
+    {"aligned_two_layers", 136, 72, 8, 0.1F, {{70, 16}, {0, 16}, {13, 5}}, 2},
+    {"aligned_three_layers", 1032, 256, 0, 0.05F, {{300, 16}, {40, 16}}, 3},
+    {"three_layers", 130, 67, 3, 0.25F, {{33, 16}, {50, 5}}, 3},
+    {"aligned_four_layers", 64, 40, 0, 0, {{20, 40}, {9, 7}}, 4}};
 std::string case_name(const Case& c) {
     return c.name;
 }
 INSTANTIATE_TEST_SUITE_P(Cases, Lora, on_every_backend(cases), named_by(case_name));
+const std::initializer_list<Case> swiglu_cases{
+    {"ranks_of_16", 136, 136, 8, 0.1F, {{70, 16}, {0, 16}, {13, 5}}, 2},
+    {"ranks_of_32", 264, 264, 0, 0, {{300, 32}, {17, 9}}, 2},
+    {"ranks_of_40", 72, 72, 0, 0.05F, {{33, 40}, {5, 3}}, 2},
+    {"no_vectors", 13, 13, 2, 0.25F, {{9, 4}}, 2}};
+INSTANTIATE_TEST_SUITE_P(Cases, LoraWithSwiglu, on_every_backend(swiglu_cases),
+                         named_by(case_name));
 INSTANTIATE_TEST_SUITE_P(Cases, CpuLora, testing::ValuesIn(cases),
                          [](const auto& test) { return case_name(test.param); });
 
@@ -219,6 +326,8 @@ INSTANTIATE_TEST_SUITE_P(Cases, CpuLora, testing::ValuesIn(cases),
 struct DrawnMasks {
     Matrix forward, backward;
 };
+
+constexpr std::uint32_t mask_module = 3;
 
 DrawnMasks draw_masks(Backend& backend, Dtype dtype, const Dropout& dropout, std::int64_t rows,
                       std::int64_t cols) {
@@ -236,9 +345,11 @@ DrawnMasks draw_masks(Backend& backend, Dtype dtype, const Dropout& dropout, std
                         .db = db.floats(),
                         .rank = cols};
     const std::vector<std::int64_t> row_begin{0, rows};
-    backend.lora(y.view(), s.view(), ones.view(), {row_begin}, std::span(&slot, 1), dropout);
-    backend.lora_backward(dx.view(), ds.view(), ones.view(), s.view(), ones.view(), {row_begin},
-                          std::span(&slot, 1), dropout);
+    const std::span<const LoraSlot> adapters(&slot, 1);
+    const LoraLayer forward{y.view(), s.view(), adapters, mask_module},
+        backward{ones.view(), s.view(), adapters, mask_module};
+    backend.lora({&forward, 1}, ones.view(), {row_begin}, dropout);
+    backend.lora_backward(dx.view(), ds.view(), {&backward, 1}, ones.view(), {row_begin}, dropout);
     return {s.values(), dx.values()};
 }
 
@@ -249,12 +360,13 @@ TEST_P(LoraMask, IsThatOfAScalarLoopForwardAndBackward) {
     std::vector<std::int64_t> counters;
     for (std::int64_t t = 0; t < rows; ++t) counters.push_back(t * 5 + (t % 4 << 32));
     const std::vector<std::uint64_t> keys{0xfedcba9876543210};
-    const Dropout dropout{.p = test_case(), .module = 3, .slot_key = keys, .row_counter = counters};
+    const Dropout dropout{.p = test_case(), .slot_key = keys, .row_counter = counters};
     const double p = static_cast<double>(dropout.threshold()) / 65536;
     EXPECT_NEAR(p, test_case(), 0.5 / 65536 + 1e-7);
     for (const std::int64_t cols : {203, 200}) {  // for plain kernels, and for tensor cores
         SCOPED_TRACE(std::to_string(cols) + " columns");
-        const Matrix want = stored(naive::dropout_mask(dropout, 0, 0, rows, cols), dtype());
+        const Matrix want =
+            stored(naive::dropout_mask(dropout, mask_module, 0, 0, rows, cols), dtype());
         const DrawnMasks drawn = draw_masks(backend(), dtype(), dropout, rows, cols);
         EXPECT_TRUE(same_bits(drawn.forward, want));
         EXPECT_TRUE(same_bits(drawn.backward, want));
@@ -298,15 +410,15 @@ TEST(LoraDropout, AMemberHasItsMaskAloneAndInCompany) {
     const DeviceMatrix y(*backend, Shape{2 * rows, out}), s(*backend, Shape{2 * rows, rank});
     const std::vector<std::int64_t> both{0, rows, 2 * rows};
     const std::vector<LoraSlot> two{slot, slot};
-    backend->lora(y.view(), s.view(), device_x.view(), {both}, two,
-                  {.p = 0.3F, .module = 1, .slot_key = keys, .row_counter = counters});
+    const LoraLayer company{y.view(), s.view(), two, 1};
+    backend->lora({&company, 1}, device_x.view(), {both},
+                  {.p = 0.3F, .slot_key = keys, .row_counter = counters});
 
     const DeviceMatrix y_alone(*backend, Shape{rows, out}), s_alone(*backend, Shape{rows, rank});
     const std::vector<std::int64_t> one{0, rows};
-    backend->lora(y_alone.view(), s_alone.view(), device_x.view().row_range(rows, rows), {one},
-                  std::span(&slot, 1),
+    const LoraLayer alone{y_alone.view(), s_alone.view(), std::span(&slot, 1), 1};
+    backend->lora({&alone, 1}, device_x.view().row_range(rows, rows), {one},
                   {.p = 0.3F,
-                   .module = 1,
                    .slot_key = std::span(keys).subspan(1),
                    .row_counter = std::span(counters).subspan(static_cast<std::size_t>(rows))});
     EXPECT_TRUE(same_bits(y_alone.values(), rows_of(y.values(), rows, rows)));

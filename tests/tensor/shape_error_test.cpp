@@ -54,7 +54,8 @@ TEST_F(ShapeErrors, Adapters) {
     const std::vector<LoraSlot> large{LoraSlot{.rank = 3}}, two(2);
     const auto lora = [&](const std::vector<std::int64_t>& rows, const std::vector<LoraSlot>& slots,
                           const Dropout& dropout) {
-        backend_->lora(y.view(), s.view(), x.view(), {rows}, slots, dropout);
+        const LoraLayer layer{y.view(), s.view(), slots};
+        backend_->lora({&layer, 1}, x.view(), {rows}, dropout);
     };
     expect_error([&] { lora(begin, large, {}); }, {"lora", "s (6 x 2)", "adapter a (3 x 5)"});
     expect_error([&] { lora(short_begin, large, {}); }, {"slots (5 rows)", "x (6 x 5)"});
@@ -67,7 +68,14 @@ TEST_F(ShapeErrors, Adapters) {
     const std::vector<LoraSlot> small{LoraSlot{.rank = 0}};
     expect_error([&] { lora(begin, small, dropping(1.5F)); }, {"dropout 1.5"});
     expect_error([&] { lora(begin, small, dropping(0.5F)); },
-                 {"dropout keys (0 x 1)", "adapters (1 x 1)"});
+                 {"dropout keys (0 x 1)", "slots (1 x 1)"});
+    const std::vector<LoraLayer> layers{{y.view(), s.view(), small, 0},
+                                        {y.view(), s.view(), small, 1}};
+    const DeviceMatrix ds = matrix(6, 3), act = matrix(6, 3);
+    expect_error([&] { backend_->lora_backward({}, ds.view(), layers, x.view(), {begin}, {}); },
+                 {"lora_backward", "ds (6 x 3)", "all s (6 x 4)"});
+    expect_error([&] { backend_->lora_swiglu(act.view(), layers, x.view(), {begin}, {}); },
+                 {"swiglu", "gate (6 x 4)", "y (6 x 3)"});
 }
 
 TEST_F(ShapeErrors, Layers) {

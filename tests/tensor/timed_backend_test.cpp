@@ -13,22 +13,20 @@ constexpr std::int64_t rows = 6, width = 8;  // two heads of four
 /// Operands for any operation, the same in whatever back end.
 struct Operands {
     explicit Operands(Backend& compute) : backend(compute) {
-        for (std::uint32_t i = 0; i < 9; ++i) {
+        for (std::uint32_t i = 0; i < 11; ++i) {
             matrices.emplace_back(backend, random_matrix(rows, width, i));
         }
         // A second moment is positive.
         backend.fill(flat(8), 0.5F);
         loss.resize(static_cast<std::size_t>(rows));
         best.resize(loss.size());
+        adapters = {{p(4), p(5), p(6), p(7), 2, 0.5F}, {p(5), p(4), p(7), p(6), 3, 2.0F}};
     }
 
     TensorView m(std::size_t i) const { return matrices[i].view(); }
     float* p(std::size_t i) const { return matrices[i].floats(); }
     std::span<float> flat(std::size_t i) const { return {p(i), rows * width}; }
     Slots slots() const { return {slot_begin}; }
-    std::vector<LoraSlot> adapters() const {
-        return {{p(4), p(5), p(6), p(7), 2, 0.5F}, {p(5), p(4), p(7), p(6), 3, 2.0F}};
-    }
     TensorView rank3(std::size_t i) const { return fp32_view(p(i), rows, 3); }
 
     /// Shows what `packed` (2 x 4) holds, whose bytes may have gaps, in the first matrix.
@@ -60,6 +58,7 @@ struct Operands {
     std::vector<std::uint64_t> keys{11, 12};
     std::vector<std::int32_t> tokens{5, 0, 3, 3, 1, 2}, positions{0, 1, 0, 1, 2, 3};
     std::vector<float> frequencies{1.0F, 0.1F}, weights{1, 2, 3, 4, 5, 6};
+    std::vector<LoraSlot> adapters;
     std::vector<double> loss;
     std::vector<std::int32_t> best;
 };
@@ -77,7 +76,7 @@ std::vector<Call> calls() {
     using enum StepPhase;
     const double product = 2.0 * rows * width * width;
     const double lora_rows = 4 * 2 + 2 * 3;
-    const auto dropout = [](Operands& o) { return Dropout{0.25F, 3, o.keys, o.counter}; };
+    const auto dropout = [](Operands& o) { return Dropout{0.25F, o.keys, o.counter}; };
     return {
         {"allocate", memory, 0, [](Operands&, Backend& b) { b.release(b.allocate(64)); }},
         {"upload", memory, 0,
@@ -114,12 +113,25 @@ std::vector<Call> calls() {
          }},
         {"lora", forward, 2 * lora_rows * 2 * width,
          [=](Operands& o, Backend& b) {
-             b.lora(o.m(0), o.rank3(1), o.m(2), o.slots(), o.adapters(), dropout(o));
+             const LoraLayer layer{o.m(0), o.rank3(1), o.adapters, 0};
+             b.lora({&layer, 1}, o.m(2), o.slots(), dropout(o));
          }},
         {"lora_backward", backward, 2 * lora_rows * 4 * width,
          [=](Operands& o, Backend& b) {
-             b.lora_backward(o.m(0), o.rank3(1), o.m(2), o.rank3(3), o.m(8), o.slots(),
-                             o.adapters(), dropout(o));
+             const LoraLayer layer{o.m(2), o.rank3(3), o.adapters, 0};
+             b.lora_backward(o.m(0), o.rank3(1), {&layer, 1}, o.m(8), o.slots(), dropout(o));
+         }},
+        {"lora_swiglu", forward, 2 * 2 * lora_rows * 2 * width,
+         [=](Operands& o, Backend& b) {
+             const LoraLayer layers[] = {{o.m(0), o.rank3(1), o.adapters, 0},
+                                         {o.m(8), o.rank3(3), o.adapters, 1}};
+             b.lora_swiglu(o.m(9), layers, o.m(2), o.slots(), dropout(o));
+         }},
+        {"lora_swiglu_backward", backward, 2 * lora_rows * 4 * width,
+         [=](Operands& o, Backend& b) {
+             const LoraLayer layer{o.m(2), o.rank3(3), o.adapters, 0};
+             b.lora_swiglu_backward(o.m(9), o.m(10), o.m(0), o.rank3(1), layer, o.m(8), o.m(9),
+                                    o.m(10), o.slots(), dropout(o));
          }},
         {"rms_norm", forward, 0,
          [](Operands& o, Backend& b) { b.rms_norm(o.m(0), o.m(1), o.m(2), o.p(3), 1e-5F); }},

@@ -57,14 +57,22 @@ struct LoraSlot {
     float scale = 1;
 };
 
+/// The adapters of one linear layer in a call, one a slot. Layers that read the same input are
+/// given together, so that it is read once.
+struct LoraLayer {
+    TensorView y;                          ///< tokens x out: its output, in backward the gradient
+    TensorView s;                          ///< tokens x rank: the adapters' inner product
+    std::span<const LoraSlot> adapters{};  ///< one a slot
+    std::uint32_t module = 0;              ///< place of the linear layer in the layout
+};
+
 /// Dropout on an adapter's input. Element (t, j) has 16 random bits: of i = j % 8, the low (i even)
 /// or high half of word i / 2 of the Philox block with key slot_key[slot] and counter {j / 8,
-/// module, low and high word of row_counter[t]}. It is dropped if they are < threshold() and else
-/// multiplied by factor(). Integers decide, so every back end has the same mask. Nothing is stored:
-/// backward draws it again.
+/// LoraLayer::module, low and high word of row_counter[t]}. It is dropped if they are < threshold()
+/// and else multiplied by factor(). Integers decide, so every back end has the same mask. Nothing
+/// is stored: backward draws it again.
 struct Dropout {
     float p = 0;
-    std::uint32_t module = 0;                     ///< place of the linear layer in the layout
     std::span<const std::uint64_t> slot_key{};    ///< one a slot (StreamKey with Purpose::dropout)
     std::span<const std::int64_t> row_counter{};  ///< a token's place in its client's batch
 
@@ -177,14 +185,15 @@ public:
     virtual void linear_dw(TensorView dw, float* dbias, TensorView dy, TensorView x) = 0;
 
     // ---- adapters (LoRA): rows are sorted by slot
-    /// s = drop(x) A^T (tokens x rank, kept for backward); y += scale s B^T.
-    virtual void lora(TensorView y, TensorView s, TensorView x, const Slots& slots,
-                      std::span<const LoraSlot> adapters, const Dropout& dropout) = 0;
-    /// ds = scale dy B; db += scale dy^T s; da += ds^T drop(x); dx += drop'(ds A) unless dx.data is
-    /// null. `ds` is scratch, tokens x rank.
-    virtual void lora_backward(TensorView dx, TensorView ds, TensorView dy, TensorView s,
-                               TensorView x, const Slots& slots, std::span<const LoraSlot> adapters,
-                               const Dropout& dropout) = 0;
+    /// For each of `layers`, whose input is x: s = drop(x) A^T (kept for backward); y += scale s
+    /// B^T.
+    virtual void lora(std::span<const LoraLayer> layers, TensorView x, const Slots& slots,
+                      const Dropout& dropout) = 0;
+    /// For each of `layers`, whose y is the gradient dy here: ds = scale dy B; db += scale dy^T s;
+    /// da += ds^T drop(x); dx += drop'(ds A) unless dx.data is null. `ds` is scratch, tokens x the
+    /// columns of all s together.
+    virtual void lora_backward(TensorView dx, TensorView ds, std::span<const LoraLayer> layers,
+                               TensorView x, const Slots& slots, const Dropout& dropout) = 0;
 
     // ---- the rest of a layer
     /// If `residual.data`: x += residual first. y = gain * x / sqrt(mean(x^2) + eps) per row
@@ -222,6 +231,23 @@ public:
     /// Writes dgate and dup; they may be the memory of gate and up.
     virtual void swiglu_backward(TensorView dgate, TensorView dup, TensorView dy, TensorView gate,
                                  TensorView up) = 0;
+    /// lora() of the two layers below SwiGLU, gate and up, then swiglu() of their outputs into act:
+    /// the same bits. A back end may make one pass of it.
+    virtual void lora_swiglu(TensorView act, std::span<const LoraLayer> gate_up, TensorView x,
+                             const Slots& slots, const Dropout& dropout) {
+        lora(gate_up, x, slots, dropout);
+        swiglu(act, gate_up[0].y, gate_up[1].y);
+    }
+    /// lora_backward() of the layer above SwiGLU, whose input is act and whose dx is d_act, then
+    /// swiglu_backward(): the same bits in dgate, dup and the adapters' gradients; d_act is scratch
+    /// then. A back end may make one pass of it.
+    virtual void lora_swiglu_backward(TensorView dgate, TensorView dup, TensorView d_act,
+                                      TensorView ds, const LoraLayer& down, TensorView act,
+                                      TensorView gate, TensorView up, const Slots& slots,
+                                      const Dropout& dropout) {
+        lora_backward(d_act, ds, {&down, 1}, act, slots, dropout);
+        swiglu_backward(dgate, dup, d_act, gate, up);
+    }
     /// y[t] = table[tokens[t]]; the table is fp32.
     virtual void embedding(TensorView y, TensorView table,
                            std::span<const std::int32_t> tokens) = 0;

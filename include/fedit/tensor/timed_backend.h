@@ -59,11 +59,15 @@ public:
     void linear_dx(TensorView dx, TensorView dy, const PackedWeight& w, bool accumulate) override;
     void linear_dw(TensorView dw, float* dbias, TensorView dy, TensorView x) override;
 
-    void lora(TensorView y, TensorView s, TensorView x, const Slots& slots,
-              std::span<const LoraSlot> adapters, const Dropout& dropout) override;
-    void lora_backward(TensorView dx, TensorView ds, TensorView dy, TensorView s, TensorView x,
-                       const Slots& slots, std::span<const LoraSlot> adapters,
-                       const Dropout& dropout) override;
+    void lora(std::span<const LoraLayer> layers, TensorView x, const Slots& slots,
+              const Dropout& dropout) override;
+    void lora_backward(TensorView dx, TensorView ds, std::span<const LoraLayer> layers,
+                       TensorView x, const Slots& slots, const Dropout& dropout) override;
+    void lora_swiglu(TensorView act, std::span<const LoraLayer> gate_up, TensorView x,
+                     const Slots& slots, const Dropout& dropout) override;
+    void lora_swiglu_backward(TensorView dgate, TensorView dup, TensorView d_act, TensorView ds,
+                              const LoraLayer& down, TensorView act, TensorView gate, TensorView up,
+                              const Slots& slots, const Dropout& dropout) override;
 
     void rms_norm(TensorView y, TensorView x, TensorView residual, const float* gain,
                   float eps) override;

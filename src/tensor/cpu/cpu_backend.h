@@ -8,6 +8,8 @@
 
 namespace fedit::cpu {
 
+struct LoraBackward;
+
 class CpuBackend final : public Backend {
 public:
     /// `choice` other than for_this_cpu() is for tests.
@@ -37,11 +39,10 @@ public:
     void linear_dx(TensorView dx, TensorView dy, const PackedWeight& w, bool accumulate) override;
     void linear_dw(TensorView dw, float* dbias, TensorView dy, TensorView x) override;
 
-    void lora(TensorView y, TensorView s, TensorView x, const Slots& slots,
-              std::span<const LoraSlot> adapters, const Dropout& dropout) override;
-    void lora_backward(TensorView dx, TensorView ds, TensorView dy, TensorView s, TensorView x,
-                       const Slots& slots, std::span<const LoraSlot> adapters,
-                       const Dropout& dropout) override;
+    void lora(std::span<const LoraLayer> layers, TensorView x, const Slots& slots,
+              const Dropout& dropout) override;
+    void lora_backward(TensorView dx, TensorView ds, std::span<const LoraLayer> layers,
+                       TensorView x, const Slots& slots, const Dropout& dropout) override;
 
     void rms_norm(TensorView y, TensorView x, TensorView residual, const float* gain,
                   float eps) override;
@@ -85,6 +86,9 @@ public:
                           std::span<const float> x0, double weight) override;
 
 private:
+    void lora_of(const LoraLayer& layer, TensorView x, const Slots& slots, const Dropout& dropout);
+    void lora_backward_of(const LoraBackward& call);
+
     int threads_;
     Products products_;
     RopeTable rope_table_;

@@ -14,10 +14,11 @@ struct DropoutRow {
     std::uint16_t threshold = 0;  ///< 16 bits below it drop their element
 };
 
-inline DropoutRow dropout_row(const Dropout& dropout, std::int64_t slot, std::int64_t row) {
+inline DropoutRow dropout_row(const Dropout& dropout, std::uint32_t module, std::int64_t slot,
+                              std::int64_t row) {
     return {
         .key = dropout.slot_key[static_cast<std::size_t>(slot)],
-        .module = dropout.module,
+        .module = module,
         .counter = static_cast<std::uint64_t>(dropout.row_counter[static_cast<std::size_t>(row)]),
         .threshold = static_cast<std::uint16_t>(dropout.threshold())};
 }

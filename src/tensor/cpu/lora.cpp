@@ -72,11 +72,17 @@ LoraPanels place_panels(std::span<const LoraSlot> adapters, std::int64_t in, std
 
 }  // namespace
 
-void CpuBackend::lora(TensorView y, TensorView s, TensorView x, const Slots& slots,
-                      std::span<const LoraSlot> adapters, const Dropout& dropout) {
-    check::lora(y, s, x, slots, adapters, dropout);
+void CpuBackend::lora(std::span<const LoraLayer> layers, TensorView x, const Slots& slots,
+                      const Dropout& dropout) {
+    check::lora(layers, x, slots, dropout);
     check::only_fp32("lora", {x});
-    const std::int64_t in = x.cols, out = y.cols;
+    for (const LoraLayer& layer : layers) lora_of(layer, x, slots, dropout);
+}
+
+void CpuBackend::lora_of(const LoraLayer& layer, TensorView x, const Slots& slots,
+                         const Dropout& dropout) {
+    const std::span<const LoraSlot> adapters = layer.adapters;
+    const std::int64_t in = x.cols, out = layer.y.cols;
     const std::vector<RowBlock> blocks = row_blocks(slots, adapters, lora_block_rows);
     const LoraPanels panels = place_panels(adapters, in, out);
     const bool drops = dropout.p > 0;
@@ -105,12 +111,13 @@ void CpuBackend::lora(TensorView y, TensorView s, TensorView x, const Slots& slo
             const TensorView kept = fp32_view(dropped + thread * dropped_floats, rows, in);
             for (std::int64_t i = 0; i < rows; ++i) {
                 drop_row(kept.row(i), input.row(i), keep + thread * keep_bytes(in),
-                         dropout_row(dropout, block.slot, block.begin + i), in, factor);
+                         dropout_row(dropout, layer.module, block.slot, block.begin + i), in,
+                         factor);
             }
             input = kept;
         }
-        multiply(y.row_range(block.begin, rows),
-                 s.row_range(block.begin, rows).columns(0, adapters[slot].rank), input,
+        multiply(layer.y.row_range(block.begin, rows),
+                 layer.s.row_range(block.begin, rows).columns(0, adapters[slot].rank), input,
                  memory + panels.a[slot], memory + panels.b[slot]);
     });
 }

@@ -101,8 +101,8 @@ void LoraBackwardGroup(const LoraBackward& call, const RowBlock& group_rows,
         const Result result = t == group_rows.begin ? Result::write : Result::add;
         for (std::int64_t i = 0; keep.bytes != nullptr && i < rows; ++i) {
             DrawKeepBits(group.keep + i * keep.stride,
-                         dropout_row(call.dropout, group_rows.slot, t + i), call.x.cols,
-                         call.x.row(t + i));
+                         dropout_row(call.dropout, call.module, group_rows.slot, t + i),
+                         call.x.cols, call.x.row(t + i));
         }
         const TensorView ds = call.ds.row_range(t, rows).columns(0, rank);
         const TensorView s = call.s.row_range(t, rows).columns(0, rank);
@@ -302,12 +302,26 @@ void add_gradients(int threads, const LoraBackward& call, const BackwardMemory& 
 
 }  // namespace
 
-void CpuBackend::lora_backward(TensorView dx, TensorView ds, TensorView dy, TensorView s,
-                               TensorView x, const Slots& slots, std::span<const LoraSlot> adapters,
-                               const Dropout& dropout) {
-    check::lora_backward(dx, ds, dy, s, x, slots, adapters, dropout);
+void CpuBackend::lora_backward(TensorView dx, TensorView ds, std::span<const LoraLayer> layers,
+                               TensorView x, const Slots& slots, const Dropout& dropout) {
+    check::lora_backward(dx, ds, layers, x, slots, dropout);
     check::only_fp32("lora_backward", {x});
-    const LoraBackward call{dx, ds, dy, s, x, slots, adapters, dropout};
+    for (const LoraLayer& layer : layers) {
+        lora_backward_of({.dx = dx,
+                          .ds = ds.columns(0, layer.s.cols),
+                          .dy = layer.y,
+                          .s = layer.s,
+                          .x = x,
+                          .slots = slots,
+                          .adapters = layer.adapters,
+                          .dropout = dropout,
+                          .module = layer.module});
+    }
+}
+
+void CpuBackend::lora_backward_of(const LoraBackward& call) {
+    const Slots& slots = call.slots;
+    const TensorView x = call.x, dy = call.dy;
     const std::vector<Pass> all = passes(call);
     const BackwardMemory memory(scratch_, threads_, call, all);
     const auto pack = HWY_DYNAMIC_DISPATCH(PackLoraBackward);

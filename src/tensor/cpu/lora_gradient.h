@@ -41,6 +41,7 @@ struct LoraBackward {
     const Slots& slots;
     std::span<const LoraSlot> adapters;
     const Dropout& dropout;
+    std::uint32_t module;
 
     const LoraSlot& adapter(std::int64_t slot) const {
         return adapters[static_cast<std::size_t>(slot)];

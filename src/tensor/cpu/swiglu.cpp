@@ -53,8 +53,7 @@ HWY_EXPORT(SwigluRow);
 HWY_EXPORT(SwigluRowBackward);
 
 void CpuBackend::swiglu(TensorView y, TensorView gate, TensorView up) {
-    check::same_shape("swiglu", "gate", gate, "up", up);
-    check::same_shape("swiglu", "gate", gate, "y", y);
+    check::swiglu(y, gate, up);
     check::only_fp32("swiglu", {gate});
     const auto forward = HWY_DYNAMIC_DISPATCH(SwigluRow);
     parallel_blocks(threads_, y.rows, 16, [&](std::int64_t begin, std::int64_t end) noexcept {
@@ -65,10 +64,7 @@ void CpuBackend::swiglu(TensorView y, TensorView gate, TensorView up) {
 
 void CpuBackend::swiglu_backward(TensorView dgate, TensorView dup, TensorView dy, TensorView gate,
                                  TensorView up) {
-    check::same_shape("swiglu_backward", "gate", gate, "up", up);
-    check::same_shape("swiglu_backward", "gate", gate, "dy", dy);
-    check::same_shape("swiglu_backward", "gate", gate, "dgate", dgate);
-    check::same_shape("swiglu_backward", "gate", gate, "dup", dup);
+    check::swiglu_backward(dgate, dup, dy, gate, up);
     check::only_fp32("swiglu_backward", {gate});
     const auto backward = HWY_DYNAMIC_DISPATCH(SwigluRowBackward);
     parallel_blocks(threads_, dy.rows, 16, [&](std::int64_t begin, std::int64_t end) noexcept {

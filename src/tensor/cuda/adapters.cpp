@@ -1,5 +1,6 @@
 // tensor/cuda/adapters.cpp: LoRA of several cohort members, and attention of packed sequences.
 #include <algorithm>
+#include <vector>
 
 #include "tensor/check.h"
 #include "tensor/cuda/attention.h"
@@ -10,13 +11,20 @@ namespace fedit::cuda {
 
 namespace {
 
-DeviceSlots on_device(HostArrays& arrays, const Slots& slots, std::span<const LoraSlot> adapters) {
+DeviceLayer on_device(HostArrays& arrays, const Slots& slots, const LoraLayer& layer) {
     DeviceSlots device{.count = slots.count(),
                        .row_begin = arrays.on_device(slots.row_begin),
-                       .adapters = arrays.on_device(adapters)};
-    for (const LoraSlot& adapter : adapters) {
+                       .adapters = arrays.on_device(layer.adapters)};
+    for (const LoraSlot& adapter : layer.adapters) {
         device.largest_rank = std::max(device.largest_rank, adapter.rank);
     }
+    return {layer.y, layer.s, device, layer.module};
+}
+
+std::vector<DeviceLayer> on_device(HostArrays& arrays, const Slots& slots,
+                                   std::span<const LoraLayer> layers) {
+    std::vector<DeviceLayer> device;
+    for (const LoraLayer& layer : layers) device.push_back(on_device(arrays, slots, layer));
     return device;
 }
 
@@ -25,7 +33,6 @@ DeviceDropout on_device(HostArrays& arrays, const Dropout& dropout) {
     if (threshold == 0) return {};
     return {.threshold = threshold,
             .factor = dropout.factor(),
-            .module = dropout.module,
             .slot_key = arrays.on_device(dropout.slot_key),
             .row_counter = arrays.on_device(dropout.row_counter)};
 }
@@ -41,28 +48,48 @@ DeviceSequences on_device(HostArrays& arrays, const Sequences& sequences) {
 
 }  // namespace
 
-void CudaBackend::lora(TensorView y, TensorView s, TensorView x, const Slots& slots,
-                       std::span<const LoraSlot> adapters, const Dropout& dropout) {
-    check::lora(y, s, x, slots, adapters, dropout);
+void CudaBackend::lora(std::span<const LoraLayer> layers, TensorView x, const Slots& slots,
+                       const Dropout& dropout) {
+    check::lora(layers, x, slots, dropout);
     if (x.rows == 0) return;
-    const DeviceSlots device_slots = on_device(arrays_, slots, adapters);
-    std::byte* const scratch =
-        scratch_.bytes(lora_scratch_bytes(x.rows, x.cols, device_slots.largest_rank));
-    fedit::cuda::lora(y, s, x, device_slots, on_device(arrays_, dropout), scratch, stream());
+    const std::vector<DeviceLayer> device = on_device(arrays_, slots, layers);
+    fedit::cuda::lora(device, x, on_device(arrays_, dropout),
+                      scratch_.bytes(lora_scratch_bytes(device, x)), stream());
     finish("lora");
 }
 
-void CudaBackend::lora_backward(TensorView dx, TensorView ds, TensorView dy, TensorView s,
-                                TensorView x, const Slots& slots,
-                                std::span<const LoraSlot> adapters, const Dropout& dropout) {
-    check::lora_backward(dx, ds, dy, s, x, slots, adapters, dropout);
+void CudaBackend::lora_backward(TensorView dx, TensorView ds, std::span<const LoraLayer> layers,
+                                TensorView x, const Slots& slots, const Dropout& dropout) {
+    check::lora_backward(dx, ds, layers, x, slots, dropout);
     if (x.rows == 0) return;
-    const DeviceSlots device_slots = on_device(arrays_, slots, adapters);
-    std::byte* const scratch = scratch_.bytes(lora_backward_scratch_bytes(
-        x.rows, x.cols, dy.cols, device_slots.count, device_slots.largest_rank));
-    fedit::cuda::lora_backward(dx, ds, dy, s, x, device_slots, on_device(arrays_, dropout), scratch,
-                               stream());
+    const std::vector<DeviceLayer> device = on_device(arrays_, slots, layers);
+    fedit::cuda::lora_backward(dx, ds, device, x, on_device(arrays_, dropout),
+                               scratch_.bytes(lora_backward_scratch_bytes(device, x)), stream());
     finish("lora_backward");
+}
+
+void CudaBackend::lora_swiglu(TensorView act, std::span<const LoraLayer> gate_up, TensorView x,
+                              const Slots& slots, const Dropout& dropout) {
+    check::lora_swiglu(act, gate_up, x, slots, dropout);
+    if (x.rows == 0) return;
+    const std::vector<DeviceLayer> device = on_device(arrays_, slots, gate_up);
+    fedit::cuda::lora_swiglu(act, device, x, on_device(arrays_, dropout),
+                             scratch_.bytes(lora_scratch_bytes(device, x)), stream());
+    finish("lora_swiglu");
+}
+
+void CudaBackend::lora_swiglu_backward(TensorView dgate, TensorView dup, TensorView d_act,
+                                       TensorView ds, const LoraLayer& down, TensorView act,
+                                       TensorView gate, TensorView up, const Slots& slots,
+                                       const Dropout& dropout) {
+    check::lora_backward(d_act, ds, {&down, 1}, act, slots, dropout);
+    check::swiglu_backward(dgate, dup, d_act, gate, up);
+    if (act.rows == 0) return;
+    const DeviceLayer device = on_device(arrays_, slots, down);
+    fedit::cuda::lora_swiglu_backward(
+        dgate, dup, d_act, ds, device, act, gate, up, on_device(arrays_, dropout),
+        scratch_.bytes(lora_backward_scratch_bytes({&device, 1}, act)), stream());
+    finish("lora_swiglu_backward");
 }
 
 void CudaBackend::attention(TensorView out, float* lse, TensorView q, TensorView k, TensorView v,

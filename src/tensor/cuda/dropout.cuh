@@ -14,16 +14,19 @@ struct DropoutRow {
     std::uint32_t key0, key1, module, counter0, counter1, threshold;
 };
 
-__device__ inline DropoutRow dropout_row(const DeviceDropout& dropout, std::int64_t slot,
-                                         std::int64_t row) {
-    const std::uint64_t key = dropout.slot_key[slot];
-    const auto counter = static_cast<std::uint64_t>(dropout.row_counter[row]);
-    return {static_cast<std::uint32_t>(key),
-            static_cast<std::uint32_t>(key >> 32),
-            dropout.module,
-            static_cast<std::uint32_t>(counter),
-            static_cast<std::uint32_t>(counter >> 32),
-            dropout.threshold};
+__device__ inline DropoutRow dropout_row(std::uint64_t key, std::uint32_t module,
+                                         std::int64_t row_counter, std::uint32_t threshold) {
+    const auto counter = static_cast<std::uint64_t>(row_counter);
+    return {.key0 = static_cast<std::uint32_t>(key),
+            .key1 = static_cast<std::uint32_t>(key >> 32),
+            .module = module,
+            .counter0 = static_cast<std::uint32_t>(counter),
+            .counter1 = static_cast<std::uint32_t>(counter >> 32),
+            .threshold = threshold};
+}
+__device__ inline DropoutRow dropout_row(const DeviceDropout& dropout, std::uint32_t module,
+                                         std::int64_t slot, std::int64_t row) {
+    return dropout_row(dropout.slot_key[slot], module, dropout.row_counter[row], dropout.threshold);
 }
 
 /// Philox4x32-10 (Salmon et al., SC 2011).

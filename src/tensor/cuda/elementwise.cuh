@@ -2,7 +2,7 @@
 // SwiGLU, RoPE, sums and conversions of matrices.
 #pragma once
 
-#include "tensor/cuda/rows.cuh"
+#include "tensor/cuda/swiglu.cuh"
 
 namespace fedit::cuda {
 
@@ -15,11 +15,11 @@ __global__ void swiglu_kernel(Rows<T> y, Rows<T> gate, Rows<T> up, std::int64_t 
     float g[N], u[N];
     load(g, gate.at(t, j));
     load(u, up.at(t, j));
-    for (int i = 0; i < N; ++i) u[i] *= g[i] / (1.0F + expf(-g[i]));
+    for (int i = 0; i < N; ++i) u[i] = gated(g[i], u[i], sigmoid(g[i]));
     store(y.at(t, j), u);
 }
 
-/// dgate = dy up s (1 + gate (1 - s)), dup = dy gate s, with s = sigmoid(gate).
+/// dgate and dup, the gradient through y = silu(gate) up.
 template <class T, int N>
 __global__ void swiglu_backward_kernel(Rows<T> dgate, Rows<T> dup, Rows<T> dy, Rows<T> gate,
                                        Rows<T> up, std::int64_t cols, unsigned blocks) {
@@ -30,9 +30,9 @@ __global__ void swiglu_backward_kernel(Rows<T> dgate, Rows<T> dup, Rows<T> dy, R
     load(u, up.at(t, j));
     load(slope, dy.at(t, j));
     for (int i = 0; i < N; ++i) {
-        const float s = 1.0F / (1.0F + expf(-g[i])), silu = g[i] * s;
-        g[i] = slope[i] * u[i] * (s * (1.0F + g[i] * (1.0F - s)));
-        u[i] = slope[i] * silu;
+        const GateAndUp d = gated_backward(slope[i], g[i], u[i], sigmoid(g[i]));
+        g[i] = d.gate;
+        u[i] = d.up;
     }
     store(dgate.at(t, j), g);
     store(dup.at(t, j), u);

@@ -74,18 +74,14 @@ void CudaBackend::rope(TensorView x, std::int64_t heads, std::span<const std::in
 }
 
 void CudaBackend::swiglu(TensorView y, TensorView gate, TensorView up) {
-    check::same_shape("swiglu", "gate", gate, "up", up);
-    check::same_shape("swiglu", "gate", gate, "y", y);
+    check::swiglu(y, gate, up);
     fedit::cuda::swiglu(y, gate, up, stream());
     finish("swiglu");
 }
 
 void CudaBackend::swiglu_backward(TensorView dgate, TensorView dup, TensorView dy, TensorView gate,
                                   TensorView up) {
-    check::same_shape("swiglu_backward", "gate", gate, "up", up);
-    check::same_shape("swiglu_backward", "gate", gate, "dy", dy);
-    check::same_shape("swiglu_backward", "gate", gate, "dgate", dgate);
-    check::same_shape("swiglu_backward", "gate", gate, "dup", dup);
+    check::swiglu_backward(dgate, dup, dy, gate, up);
     fedit::cuda::swiglu_backward(dgate, dup, dy, gate, up, stream());
     finish("swiglu_backward");
 }

@@ -50,6 +50,7 @@ template <class T>
 struct LoraDown {
     Rows<T> s, x;
     DeviceSlots slots;
+    std::uint32_t module;
     DeviceDropout dropout;
     std::int64_t depth;
 };
@@ -59,6 +60,7 @@ template <class T>
 struct LoraUp {
     Rows<T> y, s;
     DeviceSlots slots;
+    std::uint32_t module;
     DeviceDropout dropout;
     std::int64_t depth;
 };
@@ -80,9 +82,8 @@ template <class T>
 struct LoraGradient {
     GradientShares shares;
     Rows<T> s, x;
-    DeviceSlots slots;
+    std::uint32_t module;
     DeviceDropout dropout;
-    std::int64_t depth;
 };
 
 /// Where a gradient has the element of a rank and a column.

@@ -14,11 +14,12 @@ inline constexpr int plain_lora_rows = 4, plain_lora_ranks = 8;
 /// Columns [column, column + 8) of a row, dropped where asked; zeros beyond.
 template <LoraSide side, class T>
 __device__ void load_dropped(float (&x)[8], const T* row, std::int64_t column, std::int64_t depth,
-                             const DeviceDropout& dropout, std::int64_t slot, std::int64_t number) {
+                             const DeviceDropout& dropout, std::uint32_t module, std::int64_t slot,
+                             std::int64_t number) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) x[i] = column + i < depth ? to_float(row[column + i]) : 0.0F;
     if (side == LoraSide::input && dropout.threshold > 0) {
-        drop(x, keep_mask(dropout_row(dropout, slot, number), column / 8));
+        drop(x, keep_mask(dropout_row(dropout, module, slot, number), column / 8));
     }
 }
 
@@ -38,7 +39,8 @@ __global__ void plain_lora_down_kernel(LoraDown<T> a) {
 #pragma unroll
             for (int t = 0; t < plain_lora_rows; ++t) {
                 const std::int64_t row = tile.first + (tile.first + t < tile.end ? t : 0);
-                load_dropped<side>(x[t], a.x.at(row, 0), j, a.depth, a.dropout, tile.segment, row);
+                load_dropped<side>(x[t], a.x.at(row, 0), j, a.depth, a.dropout, a.module,
+                                   tile.segment, row);
             }
 #pragma unroll
             for (int r = 0; r < plain_lora_ranks; ++r) {
@@ -93,7 +95,8 @@ __global__ void plain_lora_up_kernel(LoraUp<T> a) {
         const std::int64_t row = tile.first + t;
         if (row >= tile.end) continue;
         if (side == LoraSide::input && a.dropout.threshold > 0) {
-            drop(sum[t], keep_mask(dropout_row(a.dropout, tile.segment, row), column / 8));
+            drop(sum[t],
+                 keep_mask(dropout_row(a.dropout, a.module, tile.segment, row), column / 8));
         }
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
@@ -110,16 +113,19 @@ __global__ void plain_lora_up_kernel(LoraUp<T> a) {
 /// / 8).
 template <LoraSide side, class T>
 __global__ void plain_lora_gradient_kernel(LoraGradient<T> a, int rank_tiles) {
-    const Tile tile = find_tile<gradient_chunk>(a.slots.row_begin, a.slots.count, blockIdx.x);
+    const DeviceSlots& slots = a.shares.slots;
+    const Tile tile = find_tile<gradient_chunk>(slots.row_begin, slots.count, blockIdx.x);
     if (tile.empty()) return;
-    const std::int64_t rank = a.slots.adapters[tile.segment].rank, y = blockIdx.y;
+    const std::int64_t rank = slots.adapters[tile.segment].rank, y = blockIdx.y;
+    const std::int64_t depth = a.shares.depth;
     const std::int64_t first = y % rank_tiles * plain_lora_ranks;
     const std::int64_t column = (y / rank_tiles * plain_lora_threads + threadIdx.x) * 8;
-    if (first >= rank || column >= a.depth) return;
+    if (first >= rank || column >= depth) return;
     float sum[plain_lora_ranks][8] = {};
     for (std::int64_t row = tile.first; row < tile.end; ++row) {
         float x[8];
-        load_dropped<side>(x, a.x.at(row, 0), column, a.depth, a.dropout, tile.segment, row);
+        load_dropped<side>(x, a.x.at(row, 0), column, depth, a.dropout, a.module, tile.segment,
+                           row);
 #pragma unroll
         for (int r = 0; r < plain_lora_ranks; ++r) {
             if (first + r >= rank) continue;
@@ -133,8 +139,8 @@ __global__ void plain_lora_gradient_kernel(LoraGradient<T> a, int rank_tiles) {
     for (int r = 0; r < plain_lora_ranks; ++r) {
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
-            if (first + r < rank && column + i < a.depth) {
-                part[place_in_factor<side>(first + r, column + i, rank, a.depth)] = sum[r][i];
+            if (first + r < rank && column + i < depth) {
+                part[place_in_factor<side>(first + r, column + i, rank, depth)] = sum[r][i];
             }
         }
     }

@@ -20,6 +20,18 @@ inline constexpr std::size_t narrow_bytes = sizeof(Bf16) * gradient_chunk* narro
 
 inline constexpr std::size_t counter_bytes = sizeof(std::int64_t) * gradient_chunk;
 
+/// The largest rank that a tile's member has in any of the layers.
+template <int layers, class Layer>
+__device__ std::int64_t largest_rank(const Layer (&layer)[layers], std::int64_t member) {
+    std::int64_t rank = 0;
+#pragma unroll
+    for (int l = 0; l < layers; ++l) {
+        const std::int64_t own = layer[l].slots.adapters[member].rank;
+        rank = rank < own ? own : rank;
+    }
+    return rank;
+}
+
 /// Word i of a vector.
 __device__ inline std::uint32_t word(const uint4& v, int i) {
     return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
@@ -75,33 +87,21 @@ __device__ inline void load_counters(std::int64_t* to, const DeviceDropout& drop
     }
 }
 
-/// Draws masks of rows whose counters lie in shared memory.
+/// Draws masks of a member's rows, whose counters lie in shared memory, for any linear layer.
 struct TileDropout {
-    std::uint32_t key0 = 0, key1 = 0, module = 0, threshold = 0;
+    std::uint64_t key = 0;
+    std::uint32_t threshold;
     const std::int64_t* counters;
 
     __device__ TileDropout(const DeviceDropout& dropout, std::int64_t slot,
                            const std::int64_t* in_shared)
-        : module(dropout.module), threshold(dropout.threshold), counters(in_shared) {
-        if (threshold == 0) return;
-        key0 = static_cast<std::uint32_t>(dropout.slot_key[slot]);
-        key1 = static_cast<std::uint32_t>(dropout.slot_key[slot] >> 32);
+        : threshold(dropout.threshold), counters(in_shared) {
+        if (threshold > 0) key = dropout.slot_key[slot];
     }
-    __device__ uint4 mask(int row, std::int64_t column) const {
-        const auto counter = static_cast<std::uint64_t>(counters[row]);
-        return keep_mask({key0, key1, module, static_cast<std::uint32_t>(counter),
-                          static_cast<std::uint32_t>(counter >> 32), threshold},
-                         column / 8);
-    }
-    /// Drops from a lane's vectors of the rows `row` and row + 8.
-    template <int groups>
-    __device__ void drop_from(uint4 (&x)[groups][2], int row, std::int64_t column) const {
-        if (threshold == 0) return;
-#pragma unroll
-        for (int g = 0; g < groups; ++g) {
-#pragma unroll
-            for (int r = 0; r < 2; ++r) x[g][r] = drop(x[g][r], mask(row + 8 * r, column + 32 * g));
-        }
+    /// Ones where nothing is dropped.
+    __device__ uint4 mask(std::uint32_t module, int row, std::int64_t column) const {
+        if (threshold == 0) return {~0U, ~0U, ~0U, ~0U};
+        return keep_mask(dropout_row(key, module, counters[row], threshold), column / 8);
     }
 };
 
@@ -134,11 +134,9 @@ struct LaneVectors {
             }
         }
     }
-    __device__ void store(const uint4 (&v)[2]) const {
-#pragma unroll
-        for (int r = 0; r < 2; ++r) {
-            if (inside[0] && 8 * r < left) store16(at + r * eight_rows, v[r]);
-        }
+    /// Of the lane's row r.
+    __device__ void store(const uint4& v, int r) const {
+        if (inside[0] && 8 * r < left) store16(at + r * eight_rows, v);
     }
     /// To the next 16 rows.
     __device__ void advance() {

@@ -1,6 +1,6 @@
-// tensor/cuda/lora_up.cuh: the wide products of an adapter on tensor cores: y += scale s B^T, or
-// dx += drop'(ds A) together with shares of da = ds^T drop(x). y or dx is read and written once, x
-// read once.
+// tensor/cuda/lora_up.cuh: the wide products of adapters on tensor cores: y += scale s B^T, or dx
+// += the sum over the layers that share x of drop'(ds A) together with shares of da = ds^T drop(x).
+// y or dx is read and written once, x read once.
 #pragma once
 
 #include "tensor/cuda/lora_tiles.cuh"
@@ -11,30 +11,40 @@ namespace fedit::cuda {
 inline constexpr int up_warp_columns = 32, up_threads = 128,
                      up_columns = up_warp_columns * up_threads / 32;
 
-/// Bytes of a block's shared memory: the rows' counters on the input's side, then s.
-template <int KT, LoraSide side>
-inline constexpr std::size_t up_bytes = narrow_bytes<16 * KT> +
+/// Bytes of a block's shared memory: the rows' counters on the input's side, then each layer's s.
+template <int layers, int KT, LoraSide side>
+inline constexpr std::size_t up_bytes = layers* narrow_bytes<16 * KT> +
                                         (side == LoraSide::input ? counter_bytes : 0);
 
-/// y += factor W^T s where that is wanted. On the input's side also the shares of s^T drop(x).
-struct LoraWide {
-    Rows<Bf16> y, s, x;
-    bool adds;  ///< else y is not touched
-    GradientShares gradient;
+/// What one layer contributes.
+struct LayerWide {
+    Rows<Bf16> s;
+    GradientShares gradient;  ///< on the input's side
     DeviceSlots slots;
+    std::uint32_t module;
+};
+
+/// y += factor W^T s of all layers where that is wanted. On the input's side also the shares of s^T
+/// drop(x).
+template <int layers>
+struct LoraWide {
+    LayerWide layer[layers];
+    Rows<Bf16> y, x;
+    bool adds;  ///< else y is not touched
     DeviceDropout dropout;
     std::int64_t depth;
 };
 
-/// Blocks that an SM should hold, by 16-rank tiles: as many as their registers allow. Eight of the
-/// smallest hold 8192 rows of 4096 columns at once, so that none is left for a second round.
-template <int KT, LoraSide side>
-inline constexpr int up_blocks = side == LoraSide::input ? (KT == 1   ? 4
-                                                            : KT == 2 ? 3
-                                                                      : 2)
-                                                         : (KT == 1   ? 8
-                                                            : KT == 2 ? 6
-                                                                      : 4);
+/// Blocks that an SM should hold, by 16-rank tiles of all layers: as many as their registers allow.
+/// Eight of the smallest hold 8192 rows of 4096 columns at once, so that none is left for a second
+/// round.
+template <int tiles, LoraSide side>
+inline constexpr int up_blocks = side == LoraSide::input ? (tiles == 1   ? 4
+                                                            : tiles <= 3 ? 3
+                                                                         : 2)
+                                                         : (tiles == 1   ? 8
+                                                            : tiles == 2 ? 6
+                                                                         : 4);
 
 /// Ranks `first`, + 1, + 8 and + 9 of a column; zeros beyond the matrix.
 __device__ inline void load_right(std::uint32_t (&w)[2], const Factor& factor, std::int64_t first,
@@ -60,18 +70,47 @@ __device__ void load_right(std::uint32_t (&w)[KT][4][2], const Factor& factor, s
     }
 }
 
-/// Row r of a lane's two: y + scale * sum where the mask has ones, else y.
-__device__ inline uint4 added(const uint4& y, const float (&sum)[4][4], int r, float scale,
-                              const uint4& mask) {
+/// x where `bit` is 1, 0 where it is 0.
+__device__ inline float if_kept(float x, std::uint32_t bit) {
+    return float_of_bits(bits_of_float(x) & (0U - bit));
+}
+
+/// Zeros in x where the mask of a lane's two rows has none.
+__device__ inline void drop(float (&x)[4][4], const uint4 (&mask)[2]) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+            const std::uint32_t kept = word(mask[r], i);
+            x[i][2 * r] = if_kept(x[i][2 * r], kept & 1U);
+            x[i][2 * r + 1] = if_kept(x[i][2 * r + 1], kept >> 31);
+        }
+    }
+}
+
+/// Row r of a lane's two: y + scale * sum.
+__device__ inline uint4 added(const uint4& y, const float (&sum)[4][4], int r, float scale) {
     std::uint32_t out[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-        const std::uint32_t old = word(y, i), kept = word(mask, i);
-        const std::uint32_t both =
+        const std::uint32_t old = word(y, i);
+        out[i] =
             pack(low_half(old) + scale * sum[i][2 * r], high_half(old) + scale * sum[i][2 * r + 1]);
-        out[i] = (both & kept) | (old & ~kept);
     }
     return {out[0], out[1], out[2], out[3]};
+}
+
+/// sum = s W of 16 rows from row t on, for all tiles of 16 ranks.
+template <int KT>
+__device__ void wide_product(float (&sum)[4][4], const Bf16* s, int t,
+                             const std::uint32_t (&w)[KT][4][2]) {
+#pragma unroll
+    for (int k = 0; k < KT; ++k) {
+        std::uint32_t left[4];
+        load_left<16 * KT>(left, s, t, 16 * k);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) mma(sum[j], left, w[k][j][0], w[k][j][1]);
+    }
 }
 
 /// What the ranks [first_rank, first_rank + 16 KT) contribute. Grid: tile_numbers(rows, slots,
@@ -79,15 +118,15 @@ __device__ inline uint4 added(const uint4& y, const float (&sum)[4][4], int r, f
 ///
 /// Lane l ends with columns 8 (l % 4) .. + 7 of its warp's 32: column 8 (l % 4) + 2 j + i of the
 /// j-th of 4 products is mma's column 2 (l % 4) + i.
-template <int KT, LoraSide side>
-__global__ void __launch_bounds__(up_threads, up_blocks<KT, side>)
-    lora_up_kernel(LoraWide a, int first_rank) {
+template <int layers, int KT, LoraSide side>
+__global__ void __launch_bounds__(up_threads, up_blocks<layers * KT, side>)
+    lora_up_kernel(LoraWide<layers> a, int first_rank) {
     constexpr bool gradient = side == LoraSide::input;
-    const Tile tile = find_tile<gradient_chunk>(a.slots.row_begin, a.slots.count, blockIdx.x);
-    if (tile.empty()) return;
-    const LoraSlot& slot = a.slots.adapters[tile.segment];
-    const Factor factor = factor_of<side>(slot, a.depth);
-    if (factor.rank <= first_rank) return;
+    static_assert(layers == 1 || gradient);  // outputs are not shared
+    constexpr int narrow = gradient_chunk * narrow_stride<16 * KT>;
+    const DeviceSlots& slots = a.layer[0].slots;
+    const Tile tile = find_tile<gradient_chunk>(slots.row_begin, slots.count, blockIdx.x);
+    if (tile.empty() || largest_rank(a.layer, tile.segment) <= first_rank) return;
     const int lane = static_cast<int>(threadIdx.x) % 32, place = lane / 4, quarter = lane % 4;
     const std::int64_t first =
         std::int64_t{blockIdx.y} * up_columns + threadIdx.x / 32 * up_warp_columns;
@@ -97,56 +136,71 @@ __global__ void __launch_bounds__(up_threads, up_blocks<KT, side>)
     uint4 x[1][2], y[1][2];
     if constexpr (gradient) xs.load(x);
     if (a.adds) ys.load(y);
-    std::uint32_t w[KT][4][2];
-    load_right(w, factor, first_rank + 2 * quarter, first + 8 * (place / 2) + place % 2);
     auto* const counters = reinterpret_cast<std::int64_t*>(dynamic_shared());
     auto* const s = reinterpret_cast<Bf16*>(dynamic_shared() + (gradient ? counter_bytes : 0));
-    load_narrow<16 * KT>(s, a.s, tile, first_rank, factor.rank);
+    std::uint32_t w[layers][KT][4][2];
+#pragma unroll
+    for (int l = 0; l < layers; ++l) {
+        const Factor factor = factor_of<side>(a.layer[l].slots.adapters[tile.segment], a.depth);
+        load_right(w[l], factor, first_rank + 2 * quarter, first + 8 * (place / 2) + place % 2);
+        load_narrow<16 * KT>(s + l * narrow, a.layer[l].s, tile, first_rank, factor.rank);
+    }
     if (gradient && a.dropout.threshold > 0) load_counters(counters, a.dropout, tile);
     __syncthreads();
     const TileDropout dropout(a.dropout, tile.segment, counters);
-    const float scale = gradient ? a.dropout.factor : slot.scale;
+    const float scale = gradient ? a.dropout.factor : slots.adapters[tile.segment].scale;
 
-    float da[KT][4][4] = {};
+    float da[layers][KT][4][4] = {};
     const int count = static_cast<int>(tile.end - tile.first);
 #pragma unroll 1
     for (int t = 0; t < count; t += 16) {
-        uint4 mask[2];
+        float total[4][4] = {};
 #pragma unroll
-        for (int r = 0; r < 2; ++r) {
-            mask[r] = uint4{~0U, ~0U, ~0U, ~0U};
-            if (!gradient) continue;
-            if (dropout.threshold > 0) mask[r] = dropout.mask(t + place + 8 * r, column);
-            x[0][r] = drop(x[0][r], mask[r]);
-        }
-        if constexpr (gradient) {
-            std::uint32_t left[KT][4];
+        for (int l = 0; l < layers; ++l) {
+            if constexpr (!gradient) {
+                wide_product<KT>(total, s, t, w[l]);
+            } else {
+                uint4 mask[2], kept[2];
+                std::uint32_t left[KT][4];
 #pragma unroll
-            for (int k = 0; k < KT; ++k) load_left_transposed<16 * KT>(left[k], s, t, 16 * k);
-            add_gradient(da, left, x[0]);
-            xs.advance();
-            xs.load(x);
+                for (int r = 0; r < 2; ++r) {
+                    mask[r] = dropout.mask(a.layer[l].module, t + place + 8 * r, column);
+                    kept[r] = drop(x[0][r], mask[r]);
+                }
+                if (l + 1 == layers) {
+                    xs.advance();
+                    xs.load(x);
+                }
+#pragma unroll
+                for (int k = 0; k < KT; ++k) {
+                    load_left_transposed<16 * KT>(left[k], s + l * narrow, t, 16 * k);
+                }
+                add_gradient(da[l], left, kept);
+                if (!a.adds) continue;
+                float sum[4][4] = {};
+                wide_product<KT>(sum, s + l * narrow, t, w[l]);
+                drop(sum, mask);
+#pragma unroll
+                for (int i = 0; i < 16; ++i) {
+                    float& so_far = total[i / 4][i % 4];
+                    so_far = l == 0 ? sum[i / 4][i % 4] : so_far + sum[i / 4][i % 4];
+                }
+            }
         }
         if (!a.adds) continue;
-        float sum[4][4] = {};
-#pragma unroll
-        for (int k = 0; k < KT; ++k) {
-            std::uint32_t left[4];
-            load_left<16 * KT>(left, s, t, 16 * k);
-#pragma unroll
-            for (int j = 0; j < 4; ++j) mma(sum[j], left, w[k][j][0], w[k][j][1]);
-        }
-        uint4 result[2];
-#pragma unroll
-        for (int r = 0; r < 2; ++r) result[r] = added(y[0][r], sum, r, scale, mask[r]);
+        const uint4 result[2] = {added(y[0][0], total, 0, scale), added(y[0][1], total, 1, scale)};
         const LaneVectors<1> current = ys;
         ys.advance();
         ys.load(y);
-        current.store(result);
+#pragma unroll
+        for (int r = 0; r < 2; ++r) current.store(result[r], r);
     }
     if constexpr (gradient) {
-        store_gradient<side>(a.gradient.chunk(blockIdx.x), da, first_rank, factor.rank, column,
-                             a.depth);
+#pragma unroll
+        for (int l = 0; l < layers; ++l) {
+            store_gradient<side>(a.layer[l].gradient.chunk(blockIdx.x), da[l], first_rank,
+                                 a.layer[l].slots.adapters[tile.segment].rank, column, a.depth);
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "fedit/tensor/backend.h"
 
@@ -23,11 +24,17 @@ struct DeviceSlots {
 struct DeviceDropout {
     std::uint32_t threshold = 0;
     float factor = 1;
-    std::uint32_t module = 0;
     const std::uint64_t* slot_key = nullptr;    ///< one a member
     const std::int64_t* row_counter = nullptr;  ///< one a row
 
     bool drops() const { return threshold > 0; }
+};
+
+/// As fedit::LoraLayer. All layers of a call have the same row_begin.
+struct DeviceLayer {
+    TensorView y, s;
+    DeviceSlots slots;
+    std::uint32_t module = 0;
 };
 
 /// Rows of a block on tensor cores, whose share of da and db is summed in one go. Shares are added
@@ -44,20 +51,32 @@ constexpr std::int64_t lora_slice_floats(std::int64_t rows, std::int64_t depth,
     return (slices * rows * largest_rank + 3) / 4 * 4;
 }
 
-/// Bytes of lora's scratch memory.
-constexpr std::size_t lora_scratch_bytes(std::int64_t rows, std::int64_t in,
-                                         std::int64_t largest_rank) {
-    return static_cast<std::size_t>(lora_slice_floats(rows, in, largest_rank)) * sizeof(float);
+/// Floats of a layer's shares of da (depth: in) or db (depth: out); a multiple of 4.
+constexpr std::int64_t lora_share_floats(std::int64_t rows, std::int64_t depth,
+                                         const DeviceSlots& slots) {
+    const std::int64_t chunks = rows / gradient_chunk + slots.count;
+    return (chunks * slots.largest_rank * depth + 3) / 4 * 4;
 }
 
-/// Bytes of lora_backward's scratch memory: shares of ds, then those of db and later of da.
-constexpr std::size_t lora_backward_scratch_bytes(std::int64_t rows, std::int64_t in,
-                                                  std::int64_t out, std::int64_t slots,
-                                                  std::int64_t largest_rank) {
-    const std::int64_t chunks = rows / gradient_chunk + slots;
-    const std::int64_t gradients = chunks * largest_rank * std::max(in, out);
-    return static_cast<std::size_t>(lora_slice_floats(rows, out, largest_rank) + gradients) *
-           sizeof(float);
+/// Bytes of lora's scratch memory: the shares of all s.
+inline std::size_t lora_scratch_bytes(std::span<const DeviceLayer> layers, TensorView x) {
+    std::int64_t floats = 0;
+    for (const DeviceLayer& layer : layers) {
+        floats += lora_slice_floats(x.rows, x.cols, layer.slots.largest_rank);
+    }
+    return static_cast<std::size_t>(floats) * sizeof(float);
+}
+
+/// Bytes of lora_backward's scratch memory: a layer's shares of ds and of db, or later the shares
+/// of all da.
+inline std::size_t lora_backward_scratch_bytes(std::span<const DeviceLayer> layers, TensorView x) {
+    std::int64_t first = 0, later = 0;
+    for (const DeviceLayer& layer : layers) {
+        first = std::max(first, lora_slice_floats(x.rows, layer.y.cols, layer.slots.largest_rank) +
+                                    lora_share_floats(x.rows, layer.y.cols, layer.slots));
+        later += lora_share_floats(x.rows, x.cols, layer.slots);
+    }
+    return static_cast<std::size_t>(std::max(first, later)) * sizeof(float);
 }
 
 }  // namespace fedit::cuda

@@ -158,11 +158,7 @@ TEST(Bf16Accuracy, Lora) {
                  dy0 = operand(rows, out, 16);
     HostMatrix x(x0, bf16), y(y0, bf16), dy(dy0, bf16), dx(zeros(x0), bf16),
         s(Matrix(rows, rank), bf16), ds(Matrix(rows, rank), bf16), a(a0, Dtype::fp32),
-        b(b0, Dtype::fp32), da(zeros(a0), Dtype::fp32), db(zeros(b0), Dtype::fp32),
-        scratch(Matrix(1, static_cast<std::int64_t>(
-                              cuda::lora_backward_scratch_bytes(rows, in, out, 1, rank) /
-                              sizeof(float))),
-                Dtype::fp32);
+        b(b0, Dtype::fp32), da(zeros(a0), Dtype::fp32), db(zeros(b0), Dtype::fp32);
     const LoraSlot slot{.a = a.floats(),
                         .b = b.floats(),
                         .da = da.floats(),
@@ -172,9 +168,15 @@ TEST(Bf16Accuracy, Lora) {
     const std::vector<std::int64_t> begin{0, rows};
     const cuda::DeviceSlots slots{
         .count = 1, .row_begin = begin.data(), .adapters = &slot, .largest_rank = rank};
-    cuda::launch_lora(launch, y.view(), s.view(), x.view(), slots, {}, scratch.floats());
-    cuda::launch_lora_backward(launch, dx.view(), ds.view(), dy.view(), s.view(), x.view(), slots,
-                               {}, scratch.floats());
+    const cuda::DeviceLayer forward{y.view(), s.view(), slots},
+        backward{dy.view(), s.view(), slots};
+    HostMatrix scratch(
+        Matrix(1, static_cast<std::int64_t>(
+                      cuda::lora_backward_scratch_bytes({&backward, 1}, x.view()) / sizeof(float))),
+        Dtype::fp32);
+    cuda::launch_lora(launch, {&forward, 1}, x.view(), {}, scratch.floats());
+    cuda::launch_lora_backward(launch, dx.view(), ds.view(), {&backward, 1}, x.view(), {},
+                               scratch.floats());
     const Matrix all(rows, in, 1);
     Matrix want_y = naive::lora(x0, all, a0, b0, scale).y;
     for (std::size_t i = 0; i < want_y.values.size(); ++i) want_y.values[i] += y0.values[i];
