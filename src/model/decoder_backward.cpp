@@ -105,11 +105,13 @@ void Decoder::Impl::backward_attention(std::size_t layer, const PackedBatch& bat
     const TensorView dq = d_qkv.columns(0, q_size);
     const TensorView dk = d_qkv.columns(q_size, kv_size);
     const TensorView dv = d_qkv.columns(q_size + kv_size, kv_size);
+    const bool alike = turns_alike(batch);
     backend.attention_backward(dq, dk, dv, activations.d_attention, a.attention, a.lse,
                                a.qk.columns(0, q_size), a.qk.columns(q_size, kv_size),
                                a.qkv.columns(q_size + kv_size, kv_size), attention_shape(layer),
-                               Sequences{batch.sequence_begin});
-    rotate(d_qkv.columns(0, q_size + kv_size), batch, Rotation::backward);
+                               Sequences{batch.sequence_begin},
+                               alike ? rotary(batch, 0, batch.rows(), inv_freq) : Rotary{});
+    if (!alike) rotate(d_qkv.columns(0, q_size + kv_size), batch, Rotation::backward);
     if (config.qk_norm) {
         const auto eps = static_cast<float>(config.rms_norm_eps);
         const TensorView q = a.qkv.columns(0, q_size), k = a.qkv.columns(q_size, kv_size);

@@ -5,6 +5,19 @@
 
 namespace fedit {
 
+namespace {
+
+/// Of a sequence of which the batch may hold a part; 0 if it holds nothing.
+std::int64_t whole_length(const PackedBatch& batch, std::size_t sequence) {
+    const std::int64_t begin = batch.sequence_begin[sequence];
+    const std::int64_t end = batch.sequence_begin[sequence + 1];
+    if (begin == end) return 0;
+    return batch.sequence_length.empty() ? batch.positions[static_cast<std::size_t>(end - 1)] + 1
+                                         : batch.sequence_length[sequence];
+}
+
+}  // namespace
+
 void Decoder::Impl::forward(const PackedBatch& batch, std::span<const AdapterSlot> adapter_slots,
                             Pass pass, const CachedSequences* cached) {
     begin(batch, adapter_slots, pass);
@@ -76,29 +89,39 @@ AttentionShape Decoder::Impl::attention_shape(std::size_t layer) const {
             config.window(static_cast<std::int64_t>(layer))};
 }
 
-void Decoder::Impl::rotate(TensorView qk, const PackedBatch& batch, Rotation rotation) {
+Rotary Decoder::Impl::rotary(const PackedBatch& batch, std::int64_t begin, std::int64_t end,
+                             std::span<const float> frequencies) const {
     const std::span<const std::int32_t> positions(batch.positions);
+    return {
+        positions.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)),
+        frequencies, static_cast<float>(config.rope.attention_scale)};
+}
+
+bool Decoder::Impl::turns_slower(const PackedBatch& batch, std::size_t sequence) const {
+    return config.rope.type == RopeType::dynamic &&
+           whole_length(batch, sequence) > config.max_positions;
+}
+
+bool Decoder::Impl::turns_alike(const PackedBatch& batch) const {
+    for (std::size_t s = 0; s + 1 < batch.sequence_begin.size(); ++s) {
+        if (turns_slower(batch, s)) return false;
+    }
+    return true;
+}
+
+void Decoder::Impl::rotate(TensorView qk, const PackedBatch& batch, Rotation rotation) {
     const auto turn = [&](std::int64_t begin, std::int64_t end,
-                          const std::vector<float>& frequencies) {
+                          std::span<const float> frequencies) {
         backend.rope(qk.row_range(begin, end - begin), config.heads + config.kv_heads,
-                     positions.subspan(static_cast<std::size_t>(begin),
-                                       static_cast<std::size_t>(end - begin)),
-                     frequencies, static_cast<float>(config.rope.attention_scale),
-                     rotation == Rotation::backward);
+                     rotary(batch, begin, end, frequencies), rotation == Rotation::backward);
     };
     std::int64_t done = 0;
-    if (config.rope.type == RopeType::dynamic) {  // a sequence beyond max_positions turns slower
-        for (std::size_t s = 0; s + 1 < batch.sequence_begin.size(); ++s) {
-            const std::int64_t begin = batch.sequence_begin[s], end = batch.sequence_begin[s + 1];
-            if (begin == end) continue;
-            const std::int64_t length = batch.sequence_length.empty()
-                                            ? batch.positions[static_cast<std::size_t>(end - 1)] + 1
-                                            : batch.sequence_length[s];
-            if (length <= config.max_positions) continue;
-            turn(done, begin, inv_freq);
-            turn(begin, end, rope_inverse_frequencies(config, length));
-            done = end;
-        }
+    for (std::size_t s = 0; s + 1 < batch.sequence_begin.size(); ++s) {
+        if (!turns_slower(batch, s)) continue;
+        const std::int64_t begin = batch.sequence_begin[s], end = batch.sequence_begin[s + 1];
+        turn(done, begin, inv_freq);
+        turn(begin, end, rope_inverse_frequencies(config, whole_length(batch, s)));
+        done = end;
     }
     turn(done, batch.rows(), inv_freq);
 }

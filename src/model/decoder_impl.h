@@ -121,6 +121,14 @@ private:
     }
 
     AttentionShape attention_shape(std::size_t layer) const;
+    /// That of the batch's rows [begin, end) with these frequencies.
+    Rotary rotary(const PackedBatch& batch, std::int64_t begin, std::int64_t end,
+                  std::span<const float> frequencies) const;
+    /// Whether a sequence has frequencies of its own: with rotary type dynamic, one beyond
+    /// max_positions.
+    bool turns_slower(const PackedBatch& batch, std::size_t sequence) const;
+    /// Whether inv_freq serves the whole batch.
+    bool turns_alike(const PackedBatch& batch) const;
     /// Rotates q and k, each sequence with its own frequencies.
     void rotate(TensorView qk, const PackedBatch& batch, Rotation rotation);
 

@@ -114,6 +114,19 @@ void require_layers(std::string_view operation, std::string_view y,
             {"dropout counters", dropout.row_counter.size()}, {"x", x});
 }
 
+void require_rotary(std::string_view operation, std::string_view name, TensorView x,
+                    std::int64_t heads, const Rotary& rotary) {
+    require_matrix(operation, name, x);
+    const auto columns = 2 * static_cast<std::int64_t>(rotary.inv_freq.size());
+    require(x.cols == heads * columns, operation, {name, x},
+            {"heads x 2 frequencies", heads, columns});
+    require(static_cast<std::int64_t>(rotary.positions.size()) == x.rows, operation,
+            {"positions", rotary.positions.size()}, {name, x});
+    for (const std::int32_t position : rotary.positions) {
+        if (position < 0) fail(fmt::format("{}: position {} is negative", operation, position));
+    }
+}
+
 void require_heads(std::string_view operation, std::string_view name, TensorView view,
                    std::int64_t heads, const AttentionShape& shape, std::int64_t rows) {
     require_matrix(operation, name, view);
@@ -244,16 +257,8 @@ void rms_norm_dgain(std::span<const float> dgain, TensorView dy, TensorView x) {
     require(width > 0 && x.cols % width == 0, "rms_norm_dgain", {"dgain", dgain.size()}, {"x", x});
 }
 
-void rope(TensorView x, std::int64_t heads, std::span<const std::int32_t> positions,
-          std::span<const float> inv_freq) {
-    require_matrix("rope", "x", x);
-    require(x.cols == heads * 2 * static_cast<std::int64_t>(inv_freq.size()), "rope", {"x", x},
-            {"heads x 2 frequencies", heads, 2 * static_cast<std::int64_t>(inv_freq.size())});
-    require(static_cast<std::int64_t>(positions.size()) == x.rows, "rope",
-            {"positions", positions.size()}, {"x", x});
-    for (const std::int32_t position : positions) {
-        if (position < 0) fail(fmt::format("rope: position {} is negative", position));
-    }
+void rope(TensorView x, std::int64_t heads, const Rotary& rotary) {
+    require_rotary("rope", "x", x, heads, rotary);
 }
 
 void attention(TensorView out, TensorView q, TensorView k, TensorView v,
@@ -278,13 +283,16 @@ void attention(TensorView out, TensorView q, TensorView k, TensorView v,
 
 void attention_backward(TensorView dq, TensorView dk, TensorView dv, TensorView dout,
                         TensorView out, TensorView q, TensorView k, TensorView v,
-                        const AttentionShape& shape, const Sequences& sequences) {
+                        const AttentionShape& shape, const Sequences& sequences,
+                        const Rotary& rotary) {
     attention(out, q, k, v, shape, sequences);
     if (!sequences.own_keys()) fail("attention_backward: keys are not the queries' rows");
     same_shape("attention_backward", "q", q, "dq", dq);
     same_shape("attention_backward", "k", k, "dk", dk);
     same_shape("attention_backward", "v", v, "dv", dv);
     same_shape("attention_backward", "out", out, "dout", dout);
+    if (rotary.inv_freq.empty()) return;
+    require_rotary("attention_backward", "dq", dq, shape.heads, rotary);
 }
 
 void same_shape(std::string_view operation, std::string_view a_name, TensorView a,

@@ -32,13 +32,13 @@ void swiglu_backward(TensorView dgate, TensorView dup, TensorView dy, TensorView
 void rms_norm(TensorView y, TensorView x, TensorView residual);
 void head_rms_norm(TensorView y, TensorView x, std::int64_t heads);
 void rms_norm_dgain(std::span<const float> dgain, TensorView dy, TensorView x);
-void rope(TensorView x, std::int64_t heads, std::span<const std::int32_t> positions,
-          std::span<const float> inv_freq);
+void rope(TensorView x, std::int64_t heads, const Rotary& rotary);
 void attention(TensorView out, TensorView q, TensorView k, TensorView v,
                const AttentionShape& shape, const Sequences& sequences);
 void attention_backward(TensorView dq, TensorView dk, TensorView dv, TensorView dout,
                         TensorView out, TensorView q, TensorView k, TensorView v,
-                        const AttentionShape& shape, const Sequences& sequences);
+                        const AttentionShape& shape, const Sequences& sequences,
+                        const Rotary& rotary);
 /// Matrices of one shape and type; `a` is what the others are held against.
 void same_shape(std::string_view operation, std::string_view a_name, TensorView a,
                 std::string_view b_name, TensorView b);

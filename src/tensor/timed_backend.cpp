@@ -317,10 +317,9 @@ void TimedBackend::rms_norm_dgain(std::span<float> dgain, TensorView dy, TensorV
     timed(Operation::rms_norm_dgain, 0, [&] { inner_.rms_norm_dgain(dgain, dy, x, eps); });
 }
 
-void TimedBackend::rope(TensorView x, std::int64_t heads, std::span<const std::int32_t> positions,
-                        std::span<const float> inv_freq, float attention_scale, bool inverse) {
+void TimedBackend::rope(TensorView x, std::int64_t heads, const Rotary& rotary, bool inverse) {
     timed(inverse ? Operation::rope_backward : Operation::rope, 0,
-          [&] { inner_.rope(x, heads, positions, inv_freq, attention_scale, inverse); });
+          [&] { inner_.rope(x, heads, rotary, inverse); });
 }
 
 void TimedBackend::attention(TensorView out, float* lse, TensorView q, TensorView k, TensorView v,
@@ -331,9 +330,9 @@ void TimedBackend::attention(TensorView out, float* lse, TensorView q, TensorVie
 void TimedBackend::attention_backward(TensorView dq, TensorView dk, TensorView dv, TensorView dout,
                                       TensorView out, const float* lse, TensorView q, TensorView k,
                                       TensorView v, const AttentionShape& shape,
-                                      const Sequences& sequences) {
+                                      const Sequences& sequences, const Rotary& rotary) {
     timed(Operation::attention_backward, 0, [&] {
-        inner_.attention_backward(dq, dk, dv, dout, out, lse, q, k, v, shape, sequences);
+        inner_.attention_backward(dq, dk, dv, dout, out, lse, q, k, v, shape, sequences, rotary);
     });
 }
 

@@ -37,6 +37,28 @@ inline Matrix random_matrix(std::int64_t rows, std::int64_t cols, std::uint32_t 
     return m;
 }
 
+/// head_dim / 2 inverse frequencies of rotary positions, of base 10000.
+inline std::vector<float> rotary_frequencies(std::int64_t head_dim) {
+    std::vector<float> all;
+    for (std::int64_t i = 0; i < head_dim / 2; ++i) {
+        const double share = static_cast<double>(2 * i) / static_cast<double>(head_dim);
+        all.push_back(static_cast<float>(std::pow(10000.0, -share)));
+    }
+    return all;
+}
+
+/// Positions of packed sequences that start at `first` each.
+inline std::vector<std::int32_t> rotary_positions(std::span<const std::int64_t> begin,
+                                                  std::int64_t first) {
+    std::vector<std::int32_t> all;
+    for (std::size_t s = 0; s + 1 < begin.size(); ++s) {
+        for (std::int64_t t = begin[s]; t < begin[s + 1]; ++t) {
+            all.push_back(static_cast<std::int32_t>(first + t - begin[s]));
+        }
+    }
+    return all;
+}
+
 inline std::vector<float> to_floats(const Matrix& m) {
     return std::vector<float>(m.values.begin(), m.values.end());
 }

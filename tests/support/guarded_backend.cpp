@@ -260,11 +260,10 @@ void GuardedBackend::rms_norm_dgain(std::span<float> dgain, TensorView dy, Tenso
     cpu_->rms_norm_dgain(run.vector(dgain), run.in(dy), run.in(x), eps);
 }
 
-void GuardedBackend::rope(TensorView x, std::int64_t heads, std::span<const std::int32_t> positions,
-                          std::span<const float> inv_freq, float attention_scale, bool inverse) {
+void GuardedBackend::rope(TensorView x, std::int64_t heads, const Rotary& rotary, bool inverse) {
     Operation run(*this, "rope");
-    cpu_->rope(run.in_out(x), heads, run.host(positions), run.host(inv_freq), attention_scale,
-               inverse);
+    run.rows(rotary);
+    cpu_->rope(run.in_out(x), heads, rotary, inverse);
 }
 
 void GuardedBackend::attention(TensorView out, float* lse, TensorView q, TensorView k, TensorView v,
@@ -278,12 +277,13 @@ void GuardedBackend::attention(TensorView out, float* lse, TensorView q, TensorV
 void GuardedBackend::attention_backward(TensorView dq, TensorView dk, TensorView dv,
                                         TensorView dout, TensorView out, const float* lse,
                                         TensorView q, TensorView k, TensorView v,
-                                        const AttentionShape& shape, const Sequences& sequences) {
+                                        const AttentionShape& shape, const Sequences& sequences,
+                                        const Rotary& rotary) {
     Operation run(*this, "attention_backward");
-    run.rows(sequences);
+    run.rows(sequences), run.rows(rotary);
     cpu_->attention_backward(run.out(dq), run.out(dk), run.out(dv), run.in(dout), run.in(out),
                              run.floats(lse, shape.heads * q.rows), run.in(q), run.in(k), run.in(v),
-                             shape, sequences);
+                             shape, sequences, rotary);
 }
 
 void GuardedBackend::swiglu(TensorView y, TensorView gate, TensorView up) {

@@ -87,6 +87,7 @@ public:
     void rows(const Sequences& sequences) {
         host(sequences.begin), host(sequences.kv_begin), host(sequences.kv_end);
     }
+    void rows(const Rotary& rotary) { host(rotary.positions), host(rotary.inv_freq); }
 
 private:
     enum class Content { read, ignored };

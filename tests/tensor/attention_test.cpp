@@ -20,19 +20,25 @@ std::string case_name(const Case& c) {
     return name;
 }
 
+/// Whether dq and dk are those of q and k before they were rotated.
+enum class Turned { no, back };
+
 /// Operands of a case, and what a back end makes of them.
 struct AttentionRun {
-    AttentionRun(Backend& backend, const Case& c, Dtype dtype = Dtype::fp32)
-        : AttentionRun(backend, c, dtype,
+    AttentionRun(Backend& backend, const Case& c, Dtype dtype = Dtype::fp32,
+                 Turned turned = Turned::no)
+        : AttentionRun(backend, c, dtype, turned,
                        std::accumulate(c.lengths.begin(), c.lengths.end(), std::int64_t{0})) {}
 
-    AttentionRun(Backend& backend, const Case& c, Dtype dtype, std::int64_t tokens)
+    AttentionRun(Backend& backend, const Case& c, Dtype dtype, Turned turned, std::int64_t tokens)
         : q(stored(random_matrix(tokens, c.shape.heads * c.shape.head_dim, 1), dtype)),
           k(stored(random_matrix(tokens, c.shape.kv_heads * c.shape.head_dim, 2), dtype)),
           v(stored(random_matrix(tokens, c.shape.kv_heads * c.shape.head_dim, 3), dtype)),
           dout(stored(random_matrix(tokens, c.shape.heads * c.shape.head_dim, 4), dtype)) {
         begin.push_back(0);
         for (const std::int64_t length : c.lengths) begin.push_back(begin.back() + length);
+        positions = rotary_positions(begin, 7);
+        inv_freq = rotary_frequencies(c.shape.head_dim);
         const auto device = [&](const Matrix& m) {
             return DeviceMatrix(backend, m, m.cols + c.padding, dtype);
         };
@@ -44,14 +50,22 @@ struct AttentionRun {
         backend.attention(out_.view(), lse_.floats(), q_.view(), k_.view(), v_.view(), c.shape,
                           {begin});
         backend.attention_backward(dq_.view(), dk_.view(), dv_.view(), dout_.view(), out_.view(),
-                                   lse_.floats(), q_.view(), k_.view(), v_.view(), c.shape,
-                                   {begin});
+                                   lse_.floats(), q_.view(), k_.view(), v_.view(), c.shape, {begin},
+                                   turned == Turned::back ? rotary() : Rotary{});
         out = out_.values(), lse = lse_.values();
         dq = dq_.values(), dk = dk_.values(), dv = dv_.values();
     }
 
+    Rotary rotary() const { return {positions, inv_freq, 1.25F}; }
+    /// A gradient turned back by double loops.
+    Matrix turned_back(const Matrix& x, std::int64_t heads) const {
+        return naive::rope(x, heads, positions, inv_freq, 1.25, -1);
+    }
+
     Matrix q, k, v, dout;
     std::vector<std::int64_t> begin;
+    std::vector<std::int32_t> positions;
+    std::vector<float> inv_freq;
     Matrix out, lse, dq, dk, dv;
 };
 
@@ -122,6 +136,43 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Attention, on_every_backend(cases), named_by(ca
 INSTANTIATE_TEST_SUITE_P(Shapes, CpuAttention, testing::ValuesIn(cases),
                          [](const auto& test) { return case_name(test.param); });
 
+class TurnedAttention : public Attention {};
+
+TEST_P(TurnedAttention, AgreesWithDoubleLoops) {
+    const AttentionRun run(backend(), test_case(), dtype(), Turned::back);
+    const AttentionShape& shape = test_case().shape;
+    const double tolerance = attention_tolerance();
+    const auto g = naive::attention_backward(run.dout, run.q, run.k, run.v, shape, {run.begin});
+    EXPECT_TRUE(close(run.dq, run.turned_back(g.dq, shape.heads), tolerance, 1));
+    EXPECT_TRUE(close(run.dk, run.turned_back(g.dk, shape.kv_heads), tolerance, 1));
+    EXPECT_TRUE(close(run.dv, g.dv, tolerance, 1));
+}
+
+class CpuTurnedAttention : public testing::TestWithParam<Case> {};
+
+TEST_P(CpuTurnedAttention, HasTheBitsOfTwoOperations) {
+    const auto backend = make_cpu_backend(2);
+    const AttentionShape& shape = GetParam().shape;
+    const AttentionRun once(*backend, GetParam(), Dtype::fp32, Turned::back);
+    const AttentionRun twice(*backend, GetParam());
+    const DeviceMatrix dq(*backend, twice.dq), dk(*backend, twice.dk);
+    backend->rope(dq.view(), shape.heads, twice.rotary(), true);
+    backend->rope(dk.view(), shape.kv_heads, twice.rotary(), true);
+    EXPECT_TRUE(same_bits(once.dq, dq.values()));
+    EXPECT_TRUE(same_bits(once.dk, dk.values()));
+    EXPECT_TRUE(same_bits(once.dv, twice.dv));
+}
+
+const std::initializer_list<Case> turned_cases{
+    {{1, 1, 16}, {1}},       {{4, 2, 16}, {33, 40}, 5}, {{2, 1, 32}, {3, 0, 65}},
+    {{4, 1, 64}, {70, 129}}, {{2, 2, 64, 50}, {150}},   {{4, 2, 80}, {65, 48}, 3},
+    {{4, 2, 128}, {131, 7}}, {{2, 1, 256}, {50, 21}},
+};
+INSTANTIATE_TEST_SUITE_P(Shapes, TurnedAttention, on_every_backend(turned_cases),
+                         named_by(case_name));
+INSTANTIATE_TEST_SUITE_P(Shapes, CpuTurnedAttention, testing::ValuesIn(turned_cases),
+                         [](const auto& test) { return case_name(test.param); });
+
 /// Keys and values of a longer sequence that a cache holds, with rows of others around them.
 class Cache : public OnEveryBackend<AttentionShape> {};
 
@@ -182,7 +233,7 @@ class OneAttention : public OnEveryBackend<Once> {};
 
 TEST_P(OneAttention, ASequenceHasTheSameBitsAloneAndInCompany) {
     const AttentionShape shape{.heads = 4, .kv_heads = 2, .head_dim = 16};
-    const AttentionRun packed(backend(), {shape, {50, 131, 20}}, dtype());
+    const AttentionRun packed(backend(), {shape, {50, 131, 20}}, dtype(), Turned::back);
     const std::int64_t first = 50, count = 131;
 
     const auto part = [&](const Matrix& m) { return rows_of(m, first, count); };
@@ -192,9 +243,11 @@ TEST_P(OneAttention, ASequenceHasTheSameBitsAloneAndInCompany) {
                        dq = results({count, 64}), dk = results({count, 32}),
                        dv = results({count, 32});
     const std::vector<std::int64_t> begin{0, count};
+    const std::vector<std::int32_t> positions = rotary_positions(begin, 7);
     backend().attention(out.view(), lse.floats(), q.view(), k.view(), v.view(), shape, {begin});
     backend().attention_backward(dq.view(), dk.view(), dv.view(), dout.view(), out.view(),
-                                 lse.floats(), q.view(), k.view(), v.view(), shape, {begin});
+                                 lse.floats(), q.view(), k.view(), v.view(), shape, {begin},
+                                 {positions, packed.inv_freq, 1.25F});
     EXPECT_TRUE(same_bits(out.values(), part(packed.out)));
     EXPECT_TRUE(same_bits(dq.values(), part(packed.dq)));
     EXPECT_TRUE(same_bits(dk.values(), part(packed.dk)));

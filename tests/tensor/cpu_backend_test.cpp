@@ -45,7 +45,7 @@ TEST(CpuBackend, ElementwiseWorkHasTheSameBitsOnOneAndTwoThreads) {
             dx(*backend, random_matrix(rows, cols, 3));
         backend->rms_norm(y.view(), x.view(), dx.view(), gain.floats(), 1e-5F);
         backend->rms_norm_backward(dx.view(), y.view(), x.view(), gain.floats(), 1e-5F);
-        backend->rope(dx.view(), 7, positions, inv_freq, 1, false);
+        backend->rope(dx.view(), 7, {positions, inv_freq}, false);
         backend->swiglu(y.view(), x.view(), dx.view());
         return y.values();
     };

@@ -13,11 +13,7 @@ class Rope : public OnEveryBackend<Case> {};
 TEST_P(Rope, AgreesWithDoubleLoopsForwardAndBackward) {
     const auto [rows, heads, head_dim, padding] = test_case();
     const std::int64_t cols = heads * head_dim;
-    std::vector<float> inv_freq;
-    for (std::int64_t i = 0; i < head_dim / 2; ++i) {
-        inv_freq.push_back(static_cast<float>(
-            std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim))));
-    }
+    const std::vector<float> inv_freq = rotary_frequencies(head_dim);
     std::vector<std::int32_t> positions;
     for (std::int64_t t = 0; t < rows; ++t) {
         positions.push_back(static_cast<std::int32_t>(t * 37 % 101));
@@ -25,7 +21,7 @@ TEST_P(Rope, AgreesWithDoubleLoopsForwardAndBackward) {
     const Matrix x = random(rows, cols, 1);
     for (const bool inverse : {false, true}) {
         const DeviceMatrix device_x = activations(x, cols + padding);
-        backend().rope(device_x.view(), heads, positions, inv_freq, 1.25F, inverse);
+        backend().rope(device_x.view(), heads, {positions, inv_freq, 1.25F}, inverse);
         const Matrix want = naive::rope(x, heads, positions, inv_freq, 1.25, inverse ? -1.0 : 1.0);
         EXPECT_TRUE(close_enough(device_x.values(), want)) << "inverse " << inverse;
     }
@@ -38,7 +34,7 @@ TEST_P(Rope, FollowsFrequenciesScaleAndLargerPositions) {
     const auto rotate = [&](const std::vector<float>& inv_freq,
                             const std::vector<std::int32_t>& positions, float scale) {
         const DeviceMatrix device_x = activations(x);
-        backend().rope(device_x.view(), 1, positions, inv_freq, scale, false);
+        backend().rope(device_x.view(), 1, {positions, inv_freq, scale}, false);
         EXPECT_TRUE(
             close_enough(device_x.values(), naive::rope(x, 1, positions, inv_freq, scale, 1)));
     };

@@ -90,8 +90,11 @@ TEST_F(ShapeErrors, Layers) {
     expect_error([&] { backend_->embedding(a.view(), table.view(), tokens); },
                  {"embedding", "token 3", "table (3 x 8)"});
     const std::vector<float> inv_freq(2);
-    expect_error([&] { backend_->rope(a.view(), 1, tokens, inv_freq, 1, false); },
-                 {"rope", "x (6 x 8)", "1 x 4"});
+    expect_error(
+        [&] {
+            backend_->rope(a.view(), 1, {tokens, inv_freq}, false);
+        },
+        {"rope", "x (6 x 8)", "1 x 4"});
     const std::vector<std::int64_t> begin{0, 6}, beyond{0, 9};
     const AttentionShape shape{.heads = 2, .kv_heads = 1, .head_dim = 4};
     expect_error(
@@ -116,13 +119,32 @@ TEST_F(ShapeErrors, Layers) {
     expect_error(
         [&] {
             backend_->attention_backward(a.view(), kv, kv, a.view(), a.view(), nullptr, a.view(),
-                                         kv, kv, shape, {begin, kv_begin, good});
+                                         kv, kv, shape, {begin, kv_begin, good}, {});
         },
         {"attention_backward", "keys are not the queries' rows"});
     const AttentionShape negative{.heads = 2, .kv_heads = 1, .head_dim = 4, .window = -1};
     expect_error(
         [&] { backend_->attention(a.view(), nullptr, a.view(), kv, kv, negative, {begin}); },
         {"window -1"});
+}
+
+TEST_F(ShapeErrors, RotationsOfGradients) {
+    const DeviceMatrix q = matrix(3, 8), k = matrix(3, 4), lse = matrix(2, 3);
+    const std::vector<std::int64_t> begin{0, 3};
+    const auto expect = [&](const std::vector<std::int32_t>& positions,
+                            const std::vector<float>& inv_freq,
+                            const std::vector<std::string>& parts) {
+        expect_error(
+            [&] {
+                backend_->attention_backward(q.view(), k.view(), k.view(), q.view(), q.view(),
+                                             lse.floats(), q.view(), k.view(), k.view(), {2, 1, 4},
+                                             {begin}, {positions, inv_freq});
+            },
+            parts);
+    };
+    expect({0, 1, 2}, {1, 1, 1}, {"attention_backward", "dq (3 x 8)", "2 x 6"});
+    expect({0, 1}, {1, 1}, {"attention_backward", "positions (2 x 1)", "dq (3 x 8)"});
+    expect({0, -3, 1}, {1, 1}, {"attention_backward", "position -3 is negative"});
 }
 
 TEST_F(ShapeErrors, TypesThatDifferOrThatTheCpuDoesNotKnow) {

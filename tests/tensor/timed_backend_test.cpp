@@ -26,6 +26,7 @@ struct Operands {
     TensorView m(std::size_t i) const { return matrices[i].view(); }
     float* p(std::size_t i) const { return matrices[i].floats(); }
     std::span<float> flat(std::size_t i) const { return {p(i), rows * width}; }
+    Rotary rotary() const { return {positions, frequencies, 1.5F}; }
     Slots slots() const { return {slot_begin}; }
     TensorView rank3(std::size_t i) const { return fp32_view(p(i), rows, 3); }
 
@@ -149,14 +150,9 @@ std::vector<Call> calls() {
          [](Operands& o, Backend& b) {
              b.rms_norm_dgain(o.flat(0).first(width), o.m(1), o.m(2), 1e-5F);
          }},
-        {"rope", forward, 0,
-         [](Operands& o, Backend& b) {
-             b.rope(o.m(0), 2, o.positions, o.frequencies, 1.5F, false);
-         }},
+        {"rope", forward, 0, [](Operands& o, Backend& b) { b.rope(o.m(0), 2, o.rotary(), false); }},
         {"rope_backward", backward, 0,
-         [](Operands& o, Backend& b) {
-             b.rope(o.m(0), 2, o.positions, o.frequencies, 1.5F, true);
-         }},
+         [](Operands& o, Backend& b) { b.rope(o.m(0), 2, o.rotary(), true); }},
         {"attention", forward, 0,
          [](Operands& o, Backend& b) {
              b.attention(o.m(0), o.p(1), o.m(2), o.m(3), o.m(4), shape, {o.begin});
@@ -164,7 +160,7 @@ std::vector<Call> calls() {
         {"attention_backward", backward, 0,
          [](Operands& o, Backend& b) {
              b.attention_backward(o.m(0), o.m(1), o.m(2), o.m(3), o.m(4), o.p(8), o.m(5), o.m(6),
-                                  o.m(7), shape, {o.begin});
+                                  o.m(7), shape, {o.begin}, o.rotary());
          }},
         {"swiglu", forward, 0, [](Operands& o, Backend& b) { b.swiglu(o.m(0), o.m(1), o.m(2)); }},
         {"swiglu_backward", backward, 0,

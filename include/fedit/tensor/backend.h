@@ -100,6 +100,14 @@ struct AttentionShape {
     std::int64_t window = 0;  ///< position i sees position j <= i if i - j < window; 0: every one
 };
 
+/// How each head of a row turns: its halves (i, i + d/2) by position * inv_freq[i], as Hugging Face
+/// does (RoPE, arXiv 2104.09864), and times attention_scale. None if inv_freq is empty.
+struct Rotary {
+    std::span<const std::int32_t> positions{};  ///< of each row
+    std::span<const float> inv_freq{};          ///< head_dim / 2
+    float attention_scale = 1;
+};
+
 /// What a device is and can do, for `doctor`, run.h5 and a run's identity.
 struct DeviceInfo {
     std::string kind;             ///< "cpu", "cuda"
@@ -213,19 +221,19 @@ public:
     /// dgain[j] += sum over rows of dy_j x_j / rms(x), for a gain that trains; dgain is back-end
     /// memory. x may hold several parts a row, each as long as dgain and normalised by itself.
     virtual void rms_norm_dgain(std::span<float> dgain, TensorView dy, TensorView x, float eps) = 0;
-    /// Rotates each head's halves (i, i + d/2) by position * inv_freq[i], as Hugging Face does
-    /// (RoPE, arXiv 2104.09864), and multiplies by attention_scale. `inverse`: the backward.
-    virtual void rope(TensorView x, std::int64_t heads, std::span<const std::int32_t> positions,
-                      std::span<const float> inv_freq, float attention_scale, bool inverse) = 0;
+    /// Turns each of a row's heads as `rotary` says. `inverse`: the backward, which turns the other
+    /// way and multiplies by attention_scale too.
+    virtual void rope(TensorView x, std::int64_t heads, const Rotary& rotary, bool inverse) = 0;
     /// Causal softmax(q k^T / sqrt(d)) v inside each sequence, over the window's positions. lse
     /// (heads x tokens): log-sum-exp of each row, kept for backward.
     virtual void attention(TensorView out, float* lse, TensorView q, TensorView k, TensorView v,
                            const AttentionShape& shape, const Sequences& sequences) = 0;
-    /// Writes dq, dk, dv. Keys are the queries' rows.
+    /// Writes dq, dk, dv. Keys are the queries' rows. With `rotary`, dq and dk are turned back as
+    /// by rope() with `inverse`: the gradients of q and k before they were rotated.
     virtual void attention_backward(TensorView dq, TensorView dk, TensorView dv, TensorView dout,
                                     TensorView out, const float* lse, TensorView q, TensorView k,
                                     TensorView v, const AttentionShape& shape,
-                                    const Sequences& sequences) = 0;
+                                    const Sequences& sequences, const Rotary& rotary) = 0;
     /// y = silu(gate) * up.
     virtual void swiglu(TensorView y, TensorView gate, TensorView up) = 0;
     /// Writes dgate and dup; they may be the memory of gate and up.

@@ -78,14 +78,13 @@ public:
     void head_rms_norm_backward(TensorView dx, TensorView dy, TensorView x, std::int64_t heads,
                                 const float* gain, float eps) override;
     void rms_norm_dgain(std::span<float> dgain, TensorView dy, TensorView x, float eps) override;
-    void rope(TensorView x, std::int64_t heads, std::span<const std::int32_t> positions,
-              std::span<const float> inv_freq, float attention_scale, bool inverse) override;
+    void rope(TensorView x, std::int64_t heads, const Rotary& rotary, bool inverse) override;
     void attention(TensorView out, float* lse, TensorView q, TensorView k, TensorView v,
                    const AttentionShape& shape, const Sequences& sequences) override;
     void attention_backward(TensorView dq, TensorView dk, TensorView dv, TensorView dout,
                             TensorView out, const float* lse, TensorView q, TensorView k,
-                            TensorView v, const AttentionShape& shape,
-                            const Sequences& sequences) override;
+                            TensorView v, const AttentionShape& shape, const Sequences& sequences,
+                            const Rotary& rotary) override;
     void swiglu(TensorView y, TensorView gate, TensorView up) override;
     void swiglu_backward(TensorView dgate, TensorView dup, TensorView dy, TensorView gate,
                          TensorView up) override;

@@ -98,8 +98,8 @@ HWY_EXPORT(BackwardHead);
 void CpuBackend::attention_backward(TensorView dq, TensorView dk, TensorView dv, TensorView dout,
                                     TensorView out, const float* lse, TensorView q, TensorView k,
                                     TensorView v, const AttentionShape& shape,
-                                    const Sequences& sequences) {
-    check::attention_backward(dq, dk, dv, dout, out, q, k, v, shape, sequences);
+                                    const Sequences& sequences, const Rotary& rotary) {
+    check::attention_backward(dq, dk, dv, dout, out, q, k, v, shape, sequences, rotary);
     check::only_fp32("attention_backward", {q, dq});
     const std::vector<AttentionTask> tasks = attention_tasks(sequences, shape);
     const std::int64_t head_dim = shape.head_dim, length = most_keys(tasks);
@@ -130,6 +130,9 @@ void CpuBackend::attention_backward(TensorView dq, TensorView dk, TensorView dv,
             std::copy_n(own.dv + t * own.cols, head_dim, dv_part.row(t));
         }
     });
+    if (rotary.inv_freq.empty()) return;
+    rope(dq, shape.heads, rotary, true);
+    rope(dk, shape.kv_heads, rotary, true);
 }
 
 }  // namespace fedit::cpu

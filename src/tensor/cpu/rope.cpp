@@ -50,10 +50,10 @@ namespace fedit::cpu {
 
 HWY_EXPORT(RotateRow);
 
-void CpuBackend::rope(TensorView x, std::int64_t heads, std::span<const std::int32_t> positions,
-                      std::span<const float> inv_freq, float attention_scale, bool inverse) {
-    check::rope(x, heads, positions, inv_freq);
+void CpuBackend::rope(TensorView x, std::int64_t heads, const Rotary& rotary, bool inverse) {
+    check::rope(x, heads, rotary);
     check::only_fp32("rope", {x});
+    const auto& [positions, inv_freq, attention_scale] = rotary;
     if (positions.empty()) return;
     rope_table_.cover(*std::ranges::max_element(positions), inv_freq, attention_scale);
     const auto rotate_row = HWY_DYNAMIC_DISPATCH(RotateRow);

@@ -103,12 +103,13 @@ void CudaBackend::attention(TensorView out, float* lse, TensorView q, TensorView
 void CudaBackend::attention_backward(TensorView dq, TensorView dk, TensorView dv, TensorView dout,
                                      TensorView out, const float* lse, TensorView q, TensorView k,
                                      TensorView v, const AttentionShape& shape,
-                                     const Sequences& sequences) {
-    check::attention_backward(dq, dk, dv, dout, out, q, k, v, shape, sequences);
+                                     const Sequences& sequences, const Rotary& rotary) {
+    check::attention_backward(dq, dk, dv, dout, out, q, k, v, shape, sequences, rotary);
     if (q.rows == 0) return;
     auto* const scratch = scratch_.array<float>(attention_backward_scratch(q.rows, shape.heads));
     fedit::cuda::attention_backward(dq, dk, dv, dout, out, lse, q, k, v, shape,
-                                    on_device(arrays_, sequences), scratch, stream());
+                                    on_device(arrays_, sequences), rotary_on_device(rotary),
+                                    scratch, stream());
     finish("attention_backward");
 }
 

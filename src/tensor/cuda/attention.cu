@@ -15,11 +15,11 @@ void attention(TensorView out, float* lse, TensorView q, TensorView k, TensorVie
 void attention_backward(TensorView dq, TensorView dk, TensorView dv, TensorView dout,
                         TensorView out, const float* lse, TensorView q, TensorView k, TensorView v,
                         const AttentionShape& shape, const DeviceSequences& sequences,
-                        float* scratch, cudaStream_t stream) {
+                        const DeviceRotary& rotary, float* scratch, cudaStream_t stream) {
     const AttentionViews views{
         .q = q, .k = k, .v = v, .out = out, .dout = dout, .dq = dq, .dk = dk, .dv = dv};
     launch_attention_backward(StreamLaunch(stream, "attention_backward"), views, lse, scratch,
-                              shape, sequences);
+                              shape, sequences, rotary);
 }
 
 }  // namespace fedit::cuda

@@ -7,6 +7,7 @@
 #include "fedit/core/error.h"
 #include "fedit/tensor/backend.h"
 #include "tensor/cuda/attention_plain.cuh"
+#include "tensor/cuda/elementwise.cuh"
 
 namespace fedit::cuda {
 
@@ -40,6 +41,7 @@ Attention<T> attention_of(const AttentionViews& views, float* lse, float* delta,
             .lse = lse,
             .delta = delta,
             .sequences = sequences,
+            .rotary = {},
             .tokens = views.q.rows,
             .heads = static_cast<int>(shape.heads),
             .kv_heads = static_cast<int>(shape.kv_heads),
@@ -56,6 +58,12 @@ inline bool fits_tiles(const AttentionViews& views, const AttentionShape& shape)
         if (!fits(view, full_width<Bf16>)) return false;
     }
     return true;
+}
+
+/// Whether the kernels on tiles can turn dq and dk back before they round and store them: a thread
+/// holds both columns of a pair if heads fill a tile, and a warp holds whole heads.
+constexpr bool turns_in_registers(std::int64_t head_dim) {
+    return head_dim == 64 || head_dim == 128;
 }
 
 /// Calls body(Width<D>()) for the narrowest tile that holds a head.
@@ -123,15 +131,18 @@ void launch_tiled_backward(const Launch& launch, const Attention<Bf16>& a, int h
 template <class Launch>
 void launch_attention_backward(const Launch& launch, const AttentionViews& views, const float* lse,
                                float* delta, const AttentionShape& shape,
-                               const DeviceSequences& sequences) {
+                               const DeviceSequences& sequences, const DeviceRotary& rotary) {
     require_head_dim(shape);
     if (views.q.rows == 0) return;
+    const bool tiles = fits_tiles(views, shape);
+    const bool turns = tiles && turns_in_registers(shape.head_dim);
     choose({views.q}, [&](auto type, auto /*width*/) {
         using T = decltype(type);
-        const auto a = attention_of<T>(views, const_cast<float*>(lse), delta, shape, sequences);
+        auto a = attention_of<T>(views, const_cast<float*>(lse), delta, shape, sequences);
+        if (turns) a.rotary = rotary;
         launch(row_grid(a.tokens, a.heads), attention_delta_kernel<T>, a);
         if constexpr (std::is_same_v<T, Bf16>) {
-            if (fits_tiles(views, shape)) {
+            if (tiles) {
                 return choose_head(a.head_dim, [&](auto width) {
                     constexpr int D = decltype(width)::value;
                     launch_tiled_backward<D, Owner::queries>(launch, a, a.heads);
@@ -141,6 +152,9 @@ void launch_attention_backward(const Launch& launch, const AttentionViews& views
         }
         launch_plain_backward(launch, a);
     });
+    if (turns || rotary.table == nullptr) return;
+    launch_rope(launch, views.dq, shape.heads, rotary, true);
+    launch_rope(launch, views.dk, shape.kv_heads, rotary, true);
 }
 
 }  // namespace fedit::cuda

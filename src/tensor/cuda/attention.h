@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "fedit/tensor/backend.h"
+#include "tensor/cuda/rotary.h"
 #include "tensor/cuda/sequences.h"
 
 namespace fedit::cuda {
@@ -18,12 +19,12 @@ namespace fedit::cuda {
 void attention(TensorView out, float* lse, TensorView q, TensorView k, TensorView v,
                const AttentionShape& shape, const DeviceSequences& sequences, cudaStream_t stream);
 
-/// Writes dq, dk, dv. Keys are the queries' rows. `scratch`: attention_backward_scratch(...)
-/// floats.
+/// Writes dq, dk, dv; dq and dk turned back, if there is a rotary. Keys are the queries' rows.
+/// `scratch`: attention_backward_scratch(...) floats.
 void attention_backward(TensorView dq, TensorView dk, TensorView dv, TensorView dout,
                         TensorView out, const float* lse, TensorView q, TensorView k, TensorView v,
                         const AttentionShape& shape, const DeviceSequences& sequences,
-                        float* scratch, cudaStream_t stream);
+                        const DeviceRotary& rotary, float* scratch, cudaStream_t stream);
 constexpr std::int64_t attention_backward_scratch(std::int64_t tokens, std::int64_t heads) {
     return tokens * heads;
 }

@@ -5,6 +5,7 @@
 #include <climits>
 #include <cstdint>
 
+#include "tensor/cuda/rotary.h"
 #include "tensor/cuda/rows.cuh"
 #include "tensor/cuda/sequences.h"
 #include "tensor/cuda/tiles.cuh"
@@ -19,6 +20,7 @@ struct Attention {
     float* lse;    ///< heads x tokens
     float* delta;  ///< heads x tokens: the sum over a head's columns of dout out
     DeviceSequences sequences;
+    DeviceRotary rotary;  ///< of dq and dk, if the kernels that write them turn them back
     std::int64_t tokens;
     int heads, kv_heads, head_dim;
     int window;   ///< a query sees this many keys, its own the last; INT_MAX: every one

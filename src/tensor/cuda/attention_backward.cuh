@@ -161,29 +161,66 @@ __device__ void add_gradients(HeadSum<D, BackwardTile<D, owner>::tiles>& sum0,
     }
 }
 
-/// Writes dk and dv, or dq, through the block's own rows.
+/// Turns the gradients of whole heads of D columns back, in rows from `first` on, of which `count`
+/// exist. A pair's columns lie D / 2 apart, in one thread.
+template <int D, int M>
+__device__ void turn_back(HeadSum<D, M>& sum, const DeviceRotary& rotary, std::int64_t first,
+                          int count) {
+    constexpr int half = D / 2;
+    const WarpPlace place = warp_place<M>();
+#pragma unroll
+    for (int m = 0; m < M; ++m) {
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+            const int row = place.lane / 4 + 16 * m + 8 * r;
+            if (row >= count) continue;
+            const float* const angles =
+                rotary.table + std::int64_t{rotary.positions[first + row]} * D + place.column;
+#pragma unroll
+            for (int n = 0; n < half / 8; ++n) {
+                float cosine[2], sine[2];
+                load8(cosine, angles + 8 * n);
+                load8(sine, angles + half + 8 * n);
+#pragma unroll
+                for (int i = 0; i < 2; ++i) {
+                    float& low = sum[m][n][2 * r + i];
+                    float& high = sum[m][n + half / 8][2 * r + i];
+                    const float x = low;
+                    low = x * cosine[i] + high * sine[i];
+                    high = high * cosine[i] - x * sine[i];
+                }
+            }
+        }
+    }
+}
+
+/// Writes dk and dv, or dq, through the block's own rows: `count` from `first` on.
 template <int D, Owner owner>
-__device__ void store_gradients(const Attention<Bf16>& a, int head, const Tile& tile, Bf16* own0,
-                                Bf16* own1, const HeadSum<D, BackwardTile<D, owner>::tiles>& sum0,
+__device__ void store_gradients(const Attention<Bf16>& a, int head, std::int64_t first, int count,
+                                Bf16* own0, Bf16* own1,
+                                HeadSum<D, BackwardTile<D, owner>::tiles>& sum0,
                                 const HeadSum<D, BackwardTile<D, owner>::tiles>& sum1) {
     constexpr bool by_keys = owner == Owner::keys;
     constexpr int M = BackwardTile<D, owner>::tiles;
     // Only this warp still reads its rows, or groups that share them have met behind the last turn.
     static_assert(HeadTile<D>::groups == 1 || BackwardTile<D, owner>::stages == 1);
     const WarpPlace place = warp_place<M>();
-    const std::int64_t first = tile.first + place.rows;
-    const int count = static_cast<int>(tile.end - first);
+    first += place.rows;
+    count -= place.rows;
     float factor[M][2];
-#pragma unroll
-    for (int m = 0; m < M; ++m) factor[m][0] = factor[m][1] = a.scale;
-    store_sums<D, M>(own0 + place.rows * HeadTile<D>::stride, by_keys ? a.dk : a.dq, head,
-                     a.head_dim, first, count, sum0, factor);
     if constexpr (by_keys) {
 #pragma unroll
         for (int m = 0; m < M; ++m) factor[m][0] = factor[m][1] = 1;
         store_sums<D, M>(own1 + place.rows * HeadTile<D>::stride, a.dv, head, a.head_dim, first,
                          count, sum1, factor);
     }
+    if constexpr (HeadTile<D>::groups == 1) {
+        if (a.rotary.table != nullptr) turn_back<D, M>(sum0, a.rotary, first, count);
+    }
+#pragma unroll
+    for (int m = 0; m < M; ++m) factor[m][0] = factor[m][1] = a.scale;
+    store_sums<D, M>(own0 + place.rows * HeadTile<D>::stride, by_keys ? a.dk : a.dq, head,
+                     a.head_dim, first, count, sum0, factor);
 }
 
 /// Grid: tile_numbers(tokens, sequences, BackwardTile::own) x heads (kv_heads where keys own). Keys
@@ -248,7 +285,7 @@ __global__ void __launch_bounds__(HeadTile<D>::threads)
             if (turn + 1 < turns) now.start(a, sequence, next);
         }
     }
-    store_gradients<D, owner>(a, y, tile, own0, own1, sum0, sum1);
+    store_gradients<D, owner>(a, y, sequence.queries + first, count, own0, own1, sum0, sum1);
 }
 
 }  // namespace fedit::cuda

@@ -46,7 +46,7 @@ struct WarpPlace {
 
 template <int M>
 __device__ WarpPlace warp_place() {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int lane = own_lane();
     const int warp = uniform(static_cast<int>(threadIdx.x) / 32);
     const int rows = warp % 4 * (16 * M);
     return {lane, rows, warp / 4, rows + lane / 4, lane % 4 * 2};

@@ -9,6 +9,7 @@
 #include "tensor/cuda/host_arrays.h"
 #include "tensor/cuda/loss_chunks.h"
 #include "tensor/cuda/products.h"
+#include "tensor/cuda/rotary.h"
 #include "tensor/rope_table.h"
 
 namespace fedit::cuda {
@@ -68,14 +69,13 @@ public:
     void head_rms_norm_backward(TensorView dx, TensorView dy, TensorView x, std::int64_t heads,
                                 const float* gain, float eps) override;
     void rms_norm_dgain(std::span<float> dgain, TensorView dy, TensorView x, float eps) override;
-    void rope(TensorView x, std::int64_t heads, std::span<const std::int32_t> positions,
-              std::span<const float> inv_freq, float attention_scale, bool inverse) override;
+    void rope(TensorView x, std::int64_t heads, const Rotary& rotary, bool inverse) override;
     void attention(TensorView out, float* lse, TensorView q, TensorView k, TensorView v,
                    const AttentionShape& shape, const Sequences& sequences) override;
     void attention_backward(TensorView dq, TensorView dk, TensorView dv, TensorView dout,
                             TensorView out, const float* lse, TensorView q, TensorView k,
-                            TensorView v, const AttentionShape& shape,
-                            const Sequences& sequences) override;
+                            TensorView v, const AttentionShape& shape, const Sequences& sequences,
+                            const Rotary& rotary) override;
     void swiglu(TensorView y, TensorView gate, TensorView up) override;
     void swiglu_backward(TensorView dgate, TensorView dup, TensorView dy, TensorView gate,
                          TensorView up) override;
@@ -112,6 +112,8 @@ private:
     /// The rotary table on the device, for positions up to `last_position`.
     const float* rope_table(std::int64_t last_position, std::span<const float> inv_freq,
                             float attention_scale);
+    /// None of no frequencies. There is a position at least.
+    DeviceRotary rotary_on_device(const Rotary& rotary);
 
     CudaErrors errors_;
     CudaDevice device_;

@@ -16,9 +16,9 @@ void swiglu_backward(TensorView dgate, TensorView dup, TensorView dy, TensorView
     launch_swiglu_backward(StreamLaunch(stream, "swiglu_backward"), dgate, dup, dy, gate, up);
 }
 
-void rope(TensorView x, std::int64_t heads, const std::int32_t* positions, const float* table,
-          bool inverse, cudaStream_t stream) {
-    launch_rope(StreamLaunch(stream, "rope"), x, heads, positions, table, inverse);
+void rope(TensorView x, std::int64_t heads, const DeviceRotary& rotary, bool inverse,
+          cudaStream_t stream) {
+    launch_rope(StreamLaunch(stream, "rope"), x, heads, rotary, inverse);
 }
 
 void add(TensorView y, TensorView x, cudaStream_t stream) {

@@ -2,6 +2,7 @@
 // SwiGLU, RoPE, sums and conversions of matrices.
 #pragma once
 
+#include "tensor/cuda/rotary.h"
 #include "tensor/cuda/swiglu.cuh"
 
 namespace fedit::cuda {
@@ -41,15 +42,14 @@ __global__ void swiglu_backward_kernel(Rows<T> dgate, Rows<T> dup, Rows<T> dy, R
 /// Rotates (a, b), the halves of each head, by the angle of the row's position; `sign` -1 turns
 /// back. Threads run over the low halves of all heads.
 template <class T, int N>
-__global__ void rope_kernel(Rows<T> x, std::int64_t half, std::int64_t columns,
-                            const std::int32_t* positions, const float* table, float sign,
-                            unsigned blocks) {
+__global__ void rope_kernel(Rows<T> x, std::int64_t half, std::int64_t columns, DeviceRotary rotary,
+                            float sign, unsigned blocks) {
     const auto [t, j] = vector_of_thread<N>(blocks);
     if (j >= columns) return;
     // In 32 bits: a division in 64 would be half of a thread's instructions.
     const unsigned head = static_cast<unsigned>(j) / static_cast<unsigned>(half);
     const std::int64_t i0 = j - head * half, low = 2 * head * half + i0;
-    const float* const row = table + std::int64_t{positions[t]} * 2 * half + i0;
+    const float* const row = rotary.table + std::int64_t{rotary.positions[t]} * 2 * half + i0;
     float a[N], b[N], cosine[N], sine[N];
     load(a, x.at(t, low));
     load(b, x.at(t, low + half));
@@ -112,17 +112,17 @@ void launch_swiglu_backward(const Launch& launch, TensorView dgate, TensorView d
 }
 
 template <class Launch>
-void launch_rope(const Launch& launch, TensorView x, std::int64_t heads,
-                 const std::int32_t* positions, const float* table, bool inverse) {
+void launch_rope(const Launch& launch, TensorView x, std::int64_t heads, const DeviceRotary& rotary,
+                 bool inverse) {
     if (x.rows == 0) return;
     const std::int64_t half = x.cols / heads / 2, columns = heads * half;
     const float sign = inverse ? -1.0F : 1.0F;
     const TensorView halves{x.data, x.dtype, x.rows, half, x.stride};
-    choose({halves, vector_view(table, half)}, [&](auto type, auto n) {
+    choose({halves, vector_view(rotary.table, half)}, [&](auto type, auto n) {
         using T = decltype(type);
         const RowBlocks blocks(columns / n());
-        launch(blocks.grid(x.rows), rope_kernel<T, n()>, rows<T>(x), half, columns, positions,
-               table, sign, blocks.count);
+        launch(blocks.grid(x.rows), rope_kernel<T, n()>, rows<T>(x), half, columns, rotary, sign,
+               blocks.count);
     });
 }
 

@@ -14,6 +14,7 @@
 
 #include "fedit/tensor/tensor.h"
 #include "tensor/adamw_step.h"
+#include "tensor/cuda/rotary.h"
 #include "tensor/cuda/scratch.h"
 #include "tensor/cuda/token_groups.h"
 
@@ -41,11 +42,10 @@ void rms_norm_dgain(float* dgain, std::int64_t width, TensorView dy, TensorView 
 
 // ---- elementwise work on rows
 
-/// Rotates each head's halves (i, i + half) in place (RoPE, arXiv 2104.09864). Row p of `table`
-/// holds `half` cosines of position p, then `half` sines (tensor/rope_table.h). positions[t] is
-/// that of row t. `inverse`: the backward.
-void rope(TensorView x, std::int64_t heads, const std::int32_t* positions, const float* table,
-          bool inverse, cudaStream_t stream);
+/// Rotates each head's halves (i, i + half) in place (RoPE, arXiv 2104.09864). `inverse`: the
+/// backward.
+void rope(TensorView x, std::int64_t heads, const DeviceRotary& rotary, bool inverse,
+          cudaStream_t stream);
 /// y = silu(gate) * up.
 void swiglu(TensorView y, TensorView gate, TensorView up, cudaStream_t stream);
 /// Writes dgate and dup; they may be the memory of gate and up.

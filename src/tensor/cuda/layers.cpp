@@ -63,13 +63,17 @@ const float* CudaBackend::rope_table(std::int64_t last_position, std::span<const
     return rope_memory_.array<const float>(0);
 }
 
-void CudaBackend::rope(TensorView x, std::int64_t heads, std::span<const std::int32_t> positions,
-                       std::span<const float> inv_freq, float attention_scale, bool inverse) {
-    check::rope(x, heads, positions, inv_freq);
+DeviceRotary CudaBackend::rotary_on_device(const Rotary& rotary) {
+    if (rotary.inv_freq.empty()) return {};
+    return {.positions = arrays_.on_device(rotary.positions),
+            .table = rope_table(*std::ranges::max_element(rotary.positions), rotary.inv_freq,
+                                rotary.attention_scale)};
+}
+
+void CudaBackend::rope(TensorView x, std::int64_t heads, const Rotary& rotary, bool inverse) {
+    check::rope(x, heads, rotary);
     if (x.rows == 0) return;
-    const float* const table =
-        rope_table(*std::ranges::max_element(positions), inv_freq, attention_scale);
-    fedit::cuda::rope(x, heads, arrays_.on_device(positions), table, inverse, stream());
+    fedit::cuda::rope(x, heads, rotary_on_device(rotary), inverse, stream());
     finish("rope");
 }
 

@@ -64,6 +64,11 @@ __device__ inline uint4 load16(const void* from) {
 __device__ inline void store16(void* to, uint4 value) {
     *static_cast<uint4*>(to) = value;
 }
+/// Two floats in one access; the address must be a multiple of 8.
+__device__ inline void load8(float (&x)[2], const float* from) {
+    const float2 both = *reinterpret_cast<const float2*>(from);
+    x[0] = both.x, x[1] = both.y;
+}
 /// Starts a copy of 16 bytes from global to shared memory; zeros, and nothing is read, unless
 /// `exists`. Both addresses must be multiples of 16. What a thread started it must wait for; what
 /// others did is there behind a barrier too.
@@ -113,6 +118,13 @@ __device__ inline unsigned char* dynamic_shared() {
 
 constexpr unsigned all_lanes = 0xffffffffU;
 
+/// The number of the running thread in its warp. Where it is asked for again it is read again,
+/// which takes no register in between.
+__device__ inline int own_lane() {
+    int lane;
+    asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
+    return lane;
+}
 /// The value of lane (own ^ mask).
 template <class T>
 __device__ T shfl_xor(T x, int mask) {

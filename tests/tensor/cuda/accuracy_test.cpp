@@ -72,16 +72,14 @@ TEST(Bf16Accuracy, RmsNorm) {
 
 TEST(Bf16Accuracy, Rope) {
     constexpr std::int64_t head_dim = 64;
-    std::vector<float> frequencies;
-    for (int i = 0; i < head_dim / 2; ++i)
-        frequencies.push_back(static_cast<float>(std::pow(10000.0, -2.0 * i / head_dim)));
+    const std::vector<float> frequencies = rotary_frequencies(head_dim);
     std::vector<std::int32_t> positions(tokens);
     for (std::size_t t = 0; t < positions.size(); ++t) positions[t] = static_cast<std::int32_t>(t);
     RopeTable table;
     table.cover(tokens, frequencies, 1);
     const Matrix x0 = operand(tokens, heads * head_dim, 4);
     HostMatrix x(x0, bf16);
-    cuda::launch_rope(launch, x.view(), heads, positions.data(), table.cosines(0), false);
+    cuda::launch_rope(launch, x.view(), heads, {positions.data(), table.cosines(0)}, false);
     expect_as_accurate("rope__y", x.values(), naive::rope(x0, heads, positions, frequencies, 1, 1),
                        2.49e-3);
 }
@@ -129,7 +127,7 @@ void expect_accurate_attention(std::int64_t head_dim, const OfAttention<const ch
                                      .dq = dq.view(),
                                      .dk = dk.view(),
                                      .dv = dv.view()},
-                                    lse.floats(), delta.floats(), shape, sequences);
+                                    lse.floats(), delta.floats(), shape, sequences, {});
     const Sequences host{.begin = begin, .kv_begin = {}, .kv_end = {}};
     const auto want = naive::attention_backward(dout0, q0, k0, v0, shape, host);
     expect_as_accurate(name.out, out.values(), naive::attention(q0, k0, v0, shape, host).out,

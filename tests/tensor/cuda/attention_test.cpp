@@ -3,6 +3,7 @@
 #include "tests/tensor/cuda/emulate.h"
 
 #include "tensor/cuda/attention.cuh"
+#include "tensor/rope_table.h"
 #include "tests/tensor/cuda/twin.h"
 
 namespace fedit::test {
@@ -29,6 +30,9 @@ testing::AssertionResult near(const Matrix& got, const Matrix& want, Dtype dtype
     return testing::AssertionFailure() << "relative error " << error << ", allowed " << allowed;
 }
 
+/// Whether dq and dk are those of q and k before they were rotated.
+enum class Turned { no, back };
+
 /// The operands of one case. Queries, keys and values are columns of one fused row where keys are
 /// the queries' rows; keys and values of a cache are matrices of their own with unused rows.
 class Operands {
@@ -46,6 +50,9 @@ public:
         begin_.push_back(rows);
         if (c.cached.empty()) key_rows = rows;
         const std::int64_t d = c.shape.head_dim;
+        positions_ = rotary_positions(begin_, 7);
+        inv_freq_ = rotary_frequencies(d);
+        table_.cover(7 + rows, inv_freq_, attention_scale);
         q_ = random(rows, c.shape.heads * d, 1);
         k_ = random(key_rows, c.shape.kv_heads * d, 2);
         v_ = random(key_rows, c.shape.kv_heads * d, 3);
@@ -72,8 +79,9 @@ public:
         return {out.values(), lse.values()};
     }
 
-    /// The same, and then dq, dk, dv; all in fused rows.
-    std::vector<Matrix> backward(const Launch& launch) const {
+    /// dq, dk, dv in fused rows, from q, k, v in such rows.
+    template <class AnyLaunch>
+    std::vector<Matrix> backward(const AnyLaunch& launch, Turned turned = Turned::no) const {
         HostMatrix qkv(fused(), case_.dtype), dqkv(poisoned(q_.rows, fused().cols), case_.dtype),
             dout(dout_, case_.dtype), out(poisoned(q_.rows, q_.cols), case_.dtype),
             lse(no_lse(), Dtype::fp32), delta(no_lse(), Dtype::fp32);
@@ -87,8 +95,11 @@ public:
                                          .dv = v_of(dqkv)};
         cuda::launch_attention(launch, out.view(), lse.floats(), views.q, views.k, views.v,
                                case_.shape, device_sequences());
+        const cuda::DeviceRotary rotary{.positions = positions_.data(),
+                                        .table = table_.values().data()};
         cuda::launch_attention_backward(launch, views, lse.floats(), delta.floats(), case_.shape,
-                                        device_sequences());
+                                        device_sequences(),
+                                        turned == Turned::back ? rotary : cuda::DeviceRotary{});
         return {dqkv.values()};
     }
 
@@ -97,8 +108,12 @@ public:
         EXPECT_TRUE(near(got[0], want.out, case_.dtype));
         EXPECT_TRUE(near(got[1], want.lse, case_.dtype));
     }
-    void expect_backward(const std::vector<Matrix>& got) const {
-        const auto want = naive::attention_backward(dout_, q_, k_, v_, case_.shape, sequences());
+    void expect_backward(const std::vector<Matrix>& got, Turned turned = Turned::no) const {
+        auto want = naive::attention_backward(dout_, q_, k_, v_, case_.shape, sequences());
+        if (turned == Turned::back) {
+            want.dq = turned_back(want.dq, case_.shape.heads);
+            want.dk = turned_back(want.dk, case_.shape.kv_heads);
+        }
         const Matrix columns = transpose(got[0]);
         EXPECT_TRUE(near(transpose(rows_of(columns, 0, q_.cols)), want.dq, case_.dtype));
         EXPECT_TRUE(near(transpose(rows_of(columns, q_.cols, k_.cols)), want.dk, case_.dtype));
@@ -109,6 +124,9 @@ public:
 private:
     Matrix random(std::int64_t rows, std::int64_t cols, std::uint32_t client) const {
         return rounded_to(case_.dtype, random_matrix(rows, cols, client));
+    }
+    Matrix turned_back(const Matrix& x, std::int64_t heads) const {
+        return naive::rope(x, heads, positions_, inv_freq_, attention_scale, -1);
     }
     Matrix no_lse() const { return poisoned(case_.shape.heads, q_.rows); }
     Matrix fused() const {
@@ -126,8 +144,13 @@ private:
     TensorView k_of(HostMatrix& m) const { return m.view().columns(q_.cols, k_.cols); }
     TensorView v_of(HostMatrix& m) const { return m.view().columns(q_.cols + k_.cols, k_.cols); }
 
+    static constexpr float attention_scale = 1.25F;
+
     Case case_;
     std::vector<std::int64_t> begin_, kv_begin_, kv_end_;
+    std::vector<std::int32_t> positions_;
+    std::vector<float> inv_freq_;
+    RopeTable table_;
     Matrix q_, k_, v_, dout_;
 };
 
@@ -179,6 +202,30 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"fp32_wide_head", Dtype::fp32, shape(1, 1, 256), {40}}),
     case_name);
 
+class TurnedAttentionTwin : public testing::TestWithParam<Case> {};
+
+TEST_P(TurnedAttentionTwin, AgreesWithDoubleLoops) {
+    const Operands operands(GetParam());
+    operands.expect_backward(
+        run_twin([&](const Launch& launch) { return operands.backward(launch, Turned::back); }),
+        Turned::back);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Cases, TurnedAttentionTwin,
+    testing::Values(Case{"head_of_10", Dtype::bf16, shape(2, 1, 10), {5, 33}},
+                    Case{"head_of_16", Dtype::bf16, shape(4, 2, 16), {20, 40}},
+                    Case{"head_of_32", Dtype::bf16, shape(2, 1, 32), {66}},
+                    Case{"head_of_64", Dtype::bf16, shape(4, 2, 64), {70, 0, 35}},
+                    Case{"window", Dtype::bf16, shape(2, 1, 64, 20), {150}},
+                    Case{"head_of_80", Dtype::bf16, shape(2, 1, 80), {30, 36}},
+                    Case{"head_of_128", Dtype::bf16, shape(4, 2, 128), {65, 3}},
+                    Case{"two_tiles", Dtype::bf16, shape(1, 1, 128), {9, 130}},
+                    Case{"head_of_256", Dtype::bf16, shape(2, 1, 256), {40, 5}},
+                    Case{"fp32_16", Dtype::fp32, shape(2, 1, 16), {1, 31, 0, 33}},
+                    Case{"fp32_64", Dtype::fp32, shape(2, 1, 64), {20, 33}}),
+    case_name);
+
 class AttentionCacheTwin : public testing::TestWithParam<Case> {};
 
 TEST_P(AttentionCacheTwin, AgreesWithDoubleLoops) {
@@ -202,9 +249,26 @@ TEST(AttentionTwins, ASequenceHasItsBitsAloneAndInCompany) {
         const Operands alone({"alone", dtype, shape(2, 1, 64), {70}});
         const Operands company({"company", dtype, shape(2, 1, 64), {70, 5, 64}});
         const Launch launch({});
-        const Matrix in_company = company.backward(launch)[0];
-        EXPECT_TRUE(same_bits(alone.backward(launch)[0], rows_of(in_company, 0, 70)));
+        for (const Turned turned : {Turned::no, Turned::back}) {
+            const Matrix in_company = company.backward(launch, turned)[0];
+            EXPECT_TRUE(same_bits(alone.backward(launch, turned)[0], rows_of(in_company, 0, 70)));
+        }
     }
+}
+
+TEST(AttentionTwins, TurnHeadsThatFillATileWhereTheyAreWritten) {
+    const auto launches = [](Dtype dtype, std::int64_t head_dim) {
+        int count = 0;
+        Operands({"", dtype, shape(2, 1, head_dim), {3}})
+            .backward([&](const auto&...) { ++count; }, Turned::back);
+        return count;
+    };
+    constexpr int passes = 4, turns = 2;  // forward, delta, dq, dk with dv; dq, dk
+    EXPECT_EQ(launches(Dtype::bf16, 64), passes);
+    EXPECT_EQ(launches(Dtype::bf16, 128), passes);
+    EXPECT_EQ(launches(Dtype::bf16, 80), passes + turns);
+    EXPECT_EQ(launches(Dtype::bf16, 256), passes + turns);
+    EXPECT_EQ(launches(Dtype::fp32, 64), passes + turns);
 }
 
 TEST(AttentionTwins, RefuseHeadsWiderThanTheirRegisters) {

@@ -92,11 +92,7 @@ class RopeTwin : public testing::TestWithParam<RopeCase> {};
 TEST_P(RopeTwin, AgreesWithDoubleLoopsAndTurnsBack) {
     const RopeCase& c = GetParam();
     const std::int64_t cols = c.heads * c.head_dim;
-    std::vector<float> inv_freq;
-    for (std::int64_t i = 0; i < c.head_dim / 2; ++i) {
-        inv_freq.push_back(static_cast<float>(
-            std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(c.head_dim))));
-    }
+    const std::vector<float> inv_freq = rotary_frequencies(c.head_dim);
     std::vector<std::int32_t> positions;
     for (std::int64_t t = 0; t < c.rows; ++t) {
         positions.push_back(static_cast<std::int32_t>(t * 37 % 101));
@@ -108,7 +104,7 @@ TEST_P(RopeTwin, AgreesWithDoubleLoopsAndTurnsBack) {
     for (const bool inverse : {false, true}) {
         const auto got = run_twin([&](const emulate::Launch& launch) -> std::vector<Matrix> {
             HostMatrix x(x0, c.dtype, cols + c.padding, c.offset);
-            cuda::launch_rope(launch, x.view(), c.heads, positions.data(), table.cosines(0),
+            cuda::launch_rope(launch, x.view(), c.heads, {positions.data(), table.cosines(0)},
                               inverse);
             return {x.values()};
         });

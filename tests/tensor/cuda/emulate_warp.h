@@ -55,6 +55,10 @@ inline void store16(void* to, uint4 value) {
     emulate::require_aligned(to, 16);
     std::memcpy(to, &value, sizeof value);
 }
+inline void load8(float (&x)[2], const float* from) {
+    emulate::require_aligned(from, 8);
+    std::memcpy(x, from, 8);
+}
 inline void start_copy16(void* to, const void* from, bool exists) {
     emulate::require_aligned(to, 16);
     emulate::require_aligned(from, 16);
@@ -86,6 +90,9 @@ inline unsigned char* dynamic_shared() {
 
 // ---- warps
 
+inline int own_lane() {
+    return emulate::lane();
+}
 template <class T>
 T shfl_xor(T x, int mask) {
     return emulate::exchange(x)[static_cast<std::size_t>(emulate::lane() ^ mask)];
