@@ -37,10 +37,12 @@ public:
         const Life stream = trains ? Life::kept : Life::scratch;
         const Life life =
             trains && plan_.recompute != Recompute::layer ? Life::kept : Life::scratch;
+        const auto life_if = [&](bool read) {
+            return trains && plan_.recompute == Recompute::none && read ? Life::kept
+                                                                        : Life::scratch;
+        };
         const auto input_of = [&](std::initializer_list<Linear> users) {
-            const bool kept =
-                trains && plan_.recompute == Recompute::none && plan_.reads_input_of(index, users);
-            return kept ? Life::kept : Life::scratch;
+            return life_if(plan_.reads_input_of(index, users));
         };
         LayerActivations a;
         a.x = place(Kind::x, stream, rows, hidden);
@@ -55,7 +57,7 @@ public:
         a.x_mid = place(Kind::x_mid, life, top, hidden);
         a.h_mlp = place(Kind::h, input_of({Linear::gate, Linear::up}), top, hidden);
         a.gate_up = place(Kind::gate_up, life, top, 2 * config.intermediate_size);
-        a.act = place(Kind::act, input_of({Linear::down}), top, config.intermediate_size);
+        a.act = place(Kind::act, life_if(plan_.reads_act(index)), top, config.intermediate_size);
         for (std::size_t i = 0; i < linear_count; ++i) {
             const auto linear = static_cast<Linear>(i);
             const int module = plan_.adapters.module(index, linear);

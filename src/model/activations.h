@@ -75,9 +75,15 @@ struct ActivationPlan {
     Dtype dtype = Dtype::fp32;
     Recompute recompute = Recompute::none;
     bool dense = false;  ///< weights of the base train: their inputs are kept
+    /// The back end computes silu(gate) * up again for the adapter above it.
+    bool computes_act_again = false;
 
     /// Whether a gradient is made from the input of these linear layers, which share one.
     bool reads_input_of(std::int64_t layer, std::initializer_list<Linear> users) const;
+    /// Whether silu(gate) * up is read.
+    bool reads_act(std::int64_t layer) const {
+        return dense || (!computes_act_again && reads_input_of(layer, {Linear::down}));
+    }
 };
 
 /// Places all results of a pass. When training, a layer keeps what its backward reads and does not

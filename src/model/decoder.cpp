@@ -63,8 +63,14 @@ Decoder::Impl::Impl(const ModelConfig& model_config, const Weights& model_weight
       lowest(dense.trains ? -1 : lowest_adapter(adapters, config.layers)) {}
 
 ActivationPlan Decoder::Impl::plan() const {
-    return {config, adapters,  ranks,       std::max<std::int64_t>(lowest, 0) / stage_count,
-            dtype,  recompute, dense.trains};
+    return {.config = config,
+            .adapters = adapters,
+            .ranks = ranks,
+            .lowest_layer = std::max<std::int64_t>(lowest, 0) / stage_count,
+            .dtype = dtype,
+            .recompute = recompute,
+            .dense = dense.trains,
+            .computes_act_again = backend.computes_act_again()};
 }
 
 std::size_t Decoder::Impl::activation_bytes(const PassSize& size, Pass pass) const {

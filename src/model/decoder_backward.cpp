@@ -50,13 +50,13 @@ void Decoder::Impl::backward_mlp(std::size_t layer, TensorView dx) {
     const TensorView d_act = down_passes ? activations.d_act.row_range(0, dx.rows) : TensorView{};
     if (down_passes) backend.linear_dx(d_act, dx, w.down.weight, false);
     add_weight_gradient(dense_layer(layer).down, dx, a.act);
+    const TensorView gate = a.gate_up.columns(0, config.intermediate_size);
+    const TensorView up = a.gate_up.columns(config.intermediate_size, config.intermediate_size);
     if (!down_passes) {
+        if (!plan().reads_act(static_cast<std::int64_t>(layer))) backend.swiglu(a.act, gate, up);
         lora_backward(layer, {{Linear::down, dx}}, rows, {}, a.act);
         return;
     }
-
-    const TensorView gate = a.gate_up.columns(0, config.intermediate_size);
-    const TensorView up = a.gate_up.columns(config.intermediate_size, config.intermediate_size);
     // In place: gate_up is its gradient then.
     const std::span<const LoraLayer> down = lora_layers(layer, {{Linear::down, dx}});
     if (down.empty()) {

@@ -42,19 +42,10 @@ void Decoder::Impl::forward_attention(std::size_t layer, const PackedBatch& batc
     const LayerWeights& w = weights.layers[layer];
     const LayerActivations& a = activations.layers[layer];
     backend.linear(a.qkv, a.h_attention, w.qkv.weight, w.qkv.bias, false);
+    forward_queries_and_keys(layer, batch);
     const std::int64_t q_size = config.q_size(), kv_size = config.kv_size();
-    const TensorView projected_q = a.qkv.columns(0, q_size);
-    const TensorView projected_k = a.qkv.columns(q_size, kv_size);
-    const TensorView v = a.qkv.columns(q_size + kv_size, kv_size);
-    lora(layer, {{Linear::q, projected_q}, {Linear::k, projected_k}, {Linear::v, v}}, all_rows_,
-         a.h_attention);
     const TensorView q = a.qk.columns(0, q_size), k = a.qk.columns(q_size, kv_size);
-    if (config.qk_norm) {
-        const auto eps = static_cast<float>(config.rms_norm_eps);
-        backend.head_rms_norm(q, projected_q, config.heads, w.q_norm, eps);
-        backend.head_rms_norm(k, projected_k, config.kv_heads, w.k_norm, eps);
-    }
-    rotate(a.qk, batch, Rotation::forward);
+    const TensorView v = a.qkv.columns(q_size + kv_size, kv_size);
     const AttentionKeys keys = attention_keys(k, v, layer, batch);
     backend.attention(a.attention, a.lse, q, keys.k, keys.v, attention_shape(layer),
                       keys.sequences);
@@ -62,6 +53,40 @@ void Decoder::Impl::forward_attention(std::size_t layer, const PackedBatch& batc
         backend.gather_rows(a.o_input, a.attention, batch.target_rows);
         backend.gather_rows(a.residual, a.x, batch.target_rows);
     }
+}
+
+void Decoder::Impl::forward_queries_and_keys(std::size_t layer, const PackedBatch& batch) {
+    const LayerActivations& a = activations.layers[layer];
+    const std::int64_t q_size = config.q_size(), kv_size = config.kv_size();
+    const TensorView projected_q = a.qkv.columns(0, q_size);
+    const TensorView projected_k = a.qkv.columns(q_size, kv_size);
+    const TensorView v = a.qkv.columns(q_size + kv_size, kv_size);
+    if (config.qk_norm || !turns_alike(batch)) {
+        lora(layer, {{Linear::q, projected_q}, {Linear::k, projected_k}, {Linear::v, v}}, all_rows_,
+             a.h_attention);
+        if (config.qk_norm) norm_heads(layer);
+        rotate(a.qk, batch, Rotation::forward);
+        return;
+    }
+    const Rotary turn = rotary(batch, 0, batch.rows(), inv_freq);
+    lora(layer,
+         {{Linear::q, projected_q, config.heads},
+          {Linear::k, projected_k, config.kv_heads},
+          {Linear::v, v}},
+         all_rows_, a.h_attention, turn);
+    if (!has_adapter(layer, Linear::q)) backend.rope(projected_q, config.heads, turn, false);
+    if (!has_adapter(layer, Linear::k)) backend.rope(projected_k, config.kv_heads, turn, false);
+}
+
+void Decoder::Impl::norm_heads(std::size_t layer) {
+    const LayerWeights& w = weights.layers[layer];
+    const LayerActivations& a = activations.layers[layer];
+    const std::int64_t q_size = config.q_size(), kv_size = config.kv_size();
+    const auto eps = static_cast<float>(config.rms_norm_eps);
+    backend.head_rms_norm(a.qk.columns(0, q_size), a.qkv.columns(0, q_size), config.heads, w.q_norm,
+                          eps);
+    backend.head_rms_norm(a.qk.columns(q_size, kv_size), a.qkv.columns(q_size, kv_size),
+                          config.kv_heads, w.k_norm, eps);
 }
 
 AttentionKeys Decoder::Impl::attention_keys(TensorView k, TensorView v, std::size_t layer,
@@ -144,7 +169,7 @@ void Decoder::Impl::forward_mlp(std::size_t layer) {
         backend.lora_swiglu(a.act, layers, a.h_mlp, slots, dropout(rows));
         return;
     }
-    if (!layers.empty()) backend.lora(layers, a.h_mlp, slots, dropout(rows));
+    if (!layers.empty()) backend.lora(layers, a.h_mlp, slots, dropout(rows), {});
     backend.swiglu(a.act, gate, up);
 }
 
@@ -158,22 +183,22 @@ void Decoder::Impl::forward_down(std::size_t layer) {
 std::span<const LoraLayer> Decoder::Impl::lora_layers(std::size_t layer,
                                                       std::initializer_list<Output> outputs) {
     lora_layers_.clear();
-    if (slots_.empty()) return {};
-    for (const auto& [linear, y] : outputs) {
+    for (const auto& [linear, y, turned_heads] : outputs) {
+        if (!has_adapter(layer, linear)) continue;
         const int module = adapters.module(static_cast<std::int64_t>(layer), linear);
-        if (module < 0) continue;
         lora_layers_.push_back({.y = y,
                                 .s = activations.layers[layer].s[static_cast<std::size_t>(linear)],
                                 .adapters = factors(linear, module),
-                                .module = static_cast<std::uint32_t>(module)});
+                                .module = static_cast<std::uint32_t>(module),
+                                .turned_heads = turned_heads});
     }
     return lora_layers_;
 }
 
 void Decoder::Impl::lora(std::size_t layer, std::initializer_list<Output> outputs,
-                         const RowSet& rows, TensorView x) {
+                         const RowSet& rows, TensorView x, const Rotary& turn) {
     const std::span<const LoraLayer> layers = lora_layers(layer, outputs);
-    if (!layers.empty()) backend.lora(layers, x, Slots{rows.slot_begin}, dropout(rows));
+    if (!layers.empty()) backend.lora(layers, x, Slots{rows.slot_begin}, dropout(rows), turn);
 }
 
 std::span<const LoraSlot> Decoder::Impl::factors(Linear linear, int module) {

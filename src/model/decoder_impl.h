@@ -129,6 +129,10 @@ private:
     bool turns_slower(const PackedBatch& batch, std::size_t sequence) const;
     /// Whether inv_freq serves the whole batch.
     bool turns_alike(const PackedBatch& batch) const;
+    /// q and k, which are a.qk's, from their projections with all that is added to these.
+    void forward_queries_and_keys(std::size_t layer, const PackedBatch& batch);
+    /// q and k, normalised, from their projections.
+    void norm_heads(std::size_t layer);
     /// Rotates q and k, each sequence with its own frequencies.
     void rotate(TensorView qk, const PackedBatch& batch, Rotation rotation);
 
@@ -136,13 +140,17 @@ private:
     struct Output {
         Linear linear;
         TensorView y;
+        std::int64_t turned_heads = 0;
     };
     /// Those of the outputs whose layers have adapters, for one call of the back end.
     std::span<const LoraLayer> lora_layers(std::size_t layer,
                                            std::initializer_list<Output> outputs);
-    /// Outputs += the adapters' parts, of those layers that have one.
+    bool has_adapter(std::size_t layer, Linear linear) const {
+        return !slots_.empty() && adapters.module(static_cast<std::int64_t>(layer), linear) >= 0;
+    }
+    /// Outputs += the adapters' parts, of those layers that have one; then these are turned.
     void lora(std::size_t layer, std::initializer_list<Output> outputs, const RowSet& rows,
-              TensorView x);
+              TensorView x, const Rotary& turn = {});
     /// dx += the adapters' parts, unless dx.data is null; adds the adapters' gradients.
     void lora_backward(std::size_t layer, std::initializer_list<Output> gradients,
                        const RowSet& rows, TensorView dx, TensorView x);

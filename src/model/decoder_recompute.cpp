@@ -27,7 +27,7 @@ void Decoder::Impl::recompute_mlp_inputs(std::size_t layer) {
         backend.rms_norm(a.h_mlp, a.x_mid, {}, weights.layers[layer].mlp_norm,
                          static_cast<float>(config.rms_norm_eps));
     }
-    if (plan().reads_input_of(index, {Linear::down})) {
+    if (plan().reads_act(index)) {
         backend.swiglu(a.act, a.gate_up.columns(0, width), a.gate_up.columns(width, width));
     }
 }

@@ -203,8 +203,12 @@ void linear_dw(TensorView dw, const float* dbias, TensorView dy, TensorView x) {
 }
 
 void lora(std::span<const LoraLayer> layers, TensorView x, const Slots& slots,
-          const Dropout& dropout) {
+          const Dropout& dropout, const Rotary& rotary) {
     require_layers("lora", "y", layers, x, slots, dropout);
+    for (const LoraLayer& layer : layers) {
+        if (layer.turned_heads > 0)
+            require_rotary("lora", "y", layer.y, layer.turned_heads, rotary);
+    }
 }
 
 void lora_backward(TensorView dx, TensorView ds, std::span<const LoraLayer> layers, TensorView x,

@@ -20,7 +20,7 @@ void linear(TensorView y, TensorView x, const PackedWeight& w);
 void linear_dx(TensorView dx, TensorView dy, const PackedWeight& w);
 void linear_dw(TensorView dw, const float* dbias, TensorView dy, TensorView x);
 void lora(std::span<const LoraLayer> layers, TensorView x, const Slots& slots,
-          const Dropout& dropout);
+          const Dropout& dropout, const Rotary& rotary);
 void lora_backward(TensorView dx, TensorView ds, std::span<const LoraLayer> layers, TensorView x,
                    const Slots& slots, const Dropout& dropout);
 /// Two layers, gate and up.

@@ -266,9 +266,9 @@ void TimedBackend::linear_dw(TensorView dw, float* dbias, TensorView dy, TensorV
 }
 
 void TimedBackend::lora(std::span<const LoraLayer> layers, TensorView x, const Slots& slots,
-                        const Dropout& dropout) {
+                        const Dropout& dropout, const Rotary& rotary) {
     timed(Operation::lora, lora_flop(layers, x, slots),
-          [&] { inner_.lora(layers, x, slots, dropout); });
+          [&] { inner_.lora(layers, x, slots, dropout, rotary); });
 }
 
 void TimedBackend::lora_backward(TensorView dx, TensorView ds, std::span<const LoraLayer> layers,

@@ -193,18 +193,20 @@ void GuardedBackend::linear_dw(TensorView dw, float* dbias, TensorView dy, Tenso
 // ---- adapters
 
 void GuardedBackend::lora(std::span<const LoraLayer> layers, TensorView x, const Slots& slots,
-                          const Dropout& dropout) {
+                          const Dropout& dropout, const Rotary& rotary) {
     Operation run(*this, "lora");
     run.rows(slots, dropout);
+    run.rows(rotary);
     std::vector<LoraLayer> inner;
     for (const LoraLayer& layer : run.host(layers)) {
         run.adapters(layer.adapters, x.cols, layer.y.cols);
         inner.push_back({.y = run.in_out(layer.y),
                          .s = run.out(layer.s),
                          .adapters = run.host(layer.adapters),
-                         .module = layer.module});
+                         .module = layer.module,
+                         .turned_heads = layer.turned_heads});
     }
-    cpu_->lora(inner, run.in(x), slots, dropout);
+    cpu_->lora(inner, run.in(x), slots, dropout, rotary);
 }
 
 void GuardedBackend::lora_backward(TensorView dx, TensorView ds, std::span<const LoraLayer> layers,

@@ -53,7 +53,7 @@ public:
         for (int l = 0; l < c.layers; ++l) layers_.push_back(make_layer(l));
     }
 
-    void forward() { backend_.lora(outputs(), x_device_->view(), {row_begin_}, dropout()); }
+    void forward() { backend_.lora(outputs(), x_device_->view(), {row_begin_}, dropout(), {}); }
     void backward(bool with_dx = true) {
         backend_.lora_backward(with_dx ? dx_device_->view() : TensorView{}, ds_device_->view(),
                                gradients(), x_device_->view(), {row_begin_}, dropout());
@@ -117,7 +117,7 @@ public:
         if (in_one_pass) {
             backend_.lora_swiglu(act->view(), both, x_device_->view(), slots, dropout());
         } else {
-            backend_.lora(both, x_device_->view(), slots, dropout());
+            backend_.lora(both, x_device_->view(), slots, dropout(), {});
             backend_.swiglu(act->view(), gate_view, up_view);
         }
         Matrix all = act->values();
@@ -146,6 +146,29 @@ public:
         append(all, up.y->values());
         append_gradients(all, gate);
         return all;
+    }
+
+    /// lora() that turns heads of two layers, or lora() and rope(); the third layer has none.
+    Matrix run_with_rope(bool in_one_pass, std::int64_t head_dim) {
+        std::vector<std::int32_t> positions;
+        for (std::int64_t t = 0; t < row_begin_.back(); ++t) {
+            positions.push_back(static_cast<std::int32_t>(5 + t % 40));
+        }
+        std::vector<float> frequencies;
+        for (std::int64_t i = 0; i < head_dim / 2; ++i) {
+            frequencies.push_back(1.0F / (1.0F + static_cast<float>(i)));
+        }
+        const Rotary rotary{positions, frequencies, 1.25F};
+        std::vector<LoraLayer> layers = outputs();
+        for (std::size_t l = 0; l < 2; ++l) {
+            layers[l].y = layers[l].y.columns(0, case_.out);
+            layers[l].turned_heads = in_one_pass ? case_.out / head_dim : 0;
+        }
+        backend_.lora(layers, x_device_->view(), {row_begin_}, dropout(), rotary);
+        for (std::size_t l = 0; l < 2 && !in_one_pass; ++l) {
+            backend_.rope(layers[l].y, case_.out / head_dim, rotary, /*inverse=*/false);
+        }
+        return results();
     }
 
 private:
@@ -271,6 +294,22 @@ TEST_P(LoraWithSwiglu, HasTheBitsOfTheOperationsThatItStandsFor) {
     EXPECT_TRUE(same_bits(one_pass.run_with_swiglu(true), apart.run_with_swiglu(false)));
 }
 
+struct TurnedCase {
+    Case lora;
+    std::int64_t head_dim;
+};
+class LoraWithRope : public OnEveryBackend<TurnedCase> {};
+
+TEST_P(LoraWithRope, HasTheBitsOfTheOperationsThatItStandsFor) {
+    const auto& [lora, head_dim] = test_case();
+    Bench one_pass(backend(), lora, dtype()), apart(backend(), lora, dtype()),
+        unturned(backend(), lora, dtype());
+    const Matrix got = one_pass.run_with_rope(true, head_dim);
+    EXPECT_TRUE(same_bits(got, apart.run_with_rope(false, head_dim)));
+    unturned.forward();
+    EXPECT_FALSE(same_bits(got, unturned.results()));
+}
+
 class CpuLora : public testing::TestWithParam<Case> {};
 
 TEST_P(CpuLora, HasTheSameBitsOnOneTwoAndThreeThreads) {
@@ -318,6 +357,13 @@ const std::initializer_list<Case> swiglu_cases{
     {"no_vectors", 13, 13, 2, 0.25F, {{9, 4}}, 2}};
 INSTANTIATE_TEST_SUITE_P(Cases, LoraWithSwiglu, on_every_backend(swiglu_cases),
                          named_by(case_name));
+const std::initializer_list<TurnedCase> turned_cases{
+    {{"heads_of_64", 72, 192, 8, 0.1F, {{70, 16}, {0, 16}, {13, 5}}, 3}, 64},
+    {{"heads_of_128", 72, 256, 0, 0, {{33, 32}, {5, 3}}, 3}, 128},
+    {{"heads_of_128_rank_40", 72, 128, 0, 0, {{33, 40}}, 3}, 128},
+    {{"heads_of_32", 40, 96, 8, 0.1F, {{33, 4}}, 3}, 32}};
+INSTANTIATE_TEST_SUITE_P(Cases, LoraWithRope, on_every_backend(turned_cases),
+                         named_by([](const TurnedCase& c) { return case_name(c.lora); }));
 INSTANTIATE_TEST_SUITE_P(Cases, CpuLora, testing::ValuesIn(cases),
                          [](const auto& test) { return case_name(test.param); });
 
@@ -348,7 +394,7 @@ DrawnMasks draw_masks(Backend& backend, Dtype dtype, const Dropout& dropout, std
     const std::span<const LoraSlot> adapters(&slot, 1);
     const LoraLayer forward{y.view(), s.view(), adapters, mask_module},
         backward{ones.view(), s.view(), adapters, mask_module};
-    backend.lora({&forward, 1}, ones.view(), {row_begin}, dropout);
+    backend.lora({&forward, 1}, ones.view(), {row_begin}, dropout, {});
     backend.lora_backward(dx.view(), ds.view(), {&backward, 1}, ones.view(), {row_begin}, dropout);
     return {s.values(), dx.values()};
 }
@@ -412,7 +458,7 @@ TEST(LoraDropout, AMemberHasItsMaskAloneAndInCompany) {
     const std::vector<LoraSlot> two{slot, slot};
     const LoraLayer company{y.view(), s.view(), two, 1};
     backend->lora({&company, 1}, device_x.view(), {both},
-                  {.p = 0.3F, .slot_key = keys, .row_counter = counters});
+                  {.p = 0.3F, .slot_key = keys, .row_counter = counters}, {});
 
     const DeviceMatrix y_alone(*backend, Shape{rows, out}), s_alone(*backend, Shape{rows, rank});
     const std::vector<std::int64_t> one{0, rows};
@@ -420,7 +466,8 @@ TEST(LoraDropout, AMemberHasItsMaskAloneAndInCompany) {
     backend->lora({&alone, 1}, device_x.view().row_range(rows, rows), {one},
                   {.p = 0.3F,
                    .slot_key = std::span(keys).subspan(1),
-                   .row_counter = std::span(counters).subspan(static_cast<std::size_t>(rows))});
+                   .row_counter = std::span(counters).subspan(static_cast<std::size_t>(rows))},
+                  {});
     EXPECT_TRUE(same_bits(y_alone.values(), rows_of(y.values(), rows, rows)));
     EXPECT_FALSE(same_bits(rows_of(s.values(), 0, rows), s_alone.values()));
 }

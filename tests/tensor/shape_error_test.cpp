@@ -55,7 +55,7 @@ TEST_F(ShapeErrors, Adapters) {
     const auto lora = [&](const std::vector<std::int64_t>& rows, const std::vector<LoraSlot>& slots,
                           const Dropout& dropout) {
         const LoraLayer layer{y.view(), s.view(), slots};
-        backend_->lora({&layer, 1}, x.view(), {rows}, dropout);
+        backend_->lora({&layer, 1}, x.view(), {rows}, dropout, {});
     };
     expect_error([&] { lora(begin, large, {}); }, {"lora", "s (6 x 2)", "adapter a (3 x 5)"});
     expect_error([&] { lora(short_begin, large, {}); }, {"slots (5 rows)", "x (6 x 5)"});
@@ -69,6 +69,13 @@ TEST_F(ShapeErrors, Adapters) {
     expect_error([&] { lora(begin, small, dropping(1.5F)); }, {"dropout 1.5"});
     expect_error([&] { lora(begin, small, dropping(0.5F)); },
                  {"dropout keys (0 x 1)", "slots (1 x 1)"});
+    const LoraLayer turned{y.view(), s.view(), small, 0, 2};
+    const std::vector<float> three(3);
+    expect_error(
+        [&] {
+            backend_->lora({&turned, 1}, x.view(), {begin}, {}, {{}, three, 1});
+        },
+        {"lora", "y (6 x 4)", "heads x 2 frequencies (2 x 6)"});
     const std::vector<LoraLayer> layers{{y.view(), s.view(), small, 0},
                                         {y.view(), s.view(), small, 1}};
     const DeviceMatrix ds = matrix(6, 3), act = matrix(6, 3);

@@ -114,8 +114,8 @@ std::vector<Call> calls() {
          }},
         {"lora", forward, 2 * lora_rows * 2 * width,
          [=](Operands& o, Backend& b) {
-             const LoraLayer layer{o.m(0), o.rank3(1), o.adapters, 0};
-             b.lora({&layer, 1}, o.m(2), o.slots(), dropout(o));
+             const LoraLayer layer{o.m(0), o.rank3(1), o.adapters, 0, 2};
+             b.lora({&layer, 1}, o.m(2), o.slots(), dropout(o), o.rotary());
          }},
         {"lora_backward", backward, 2 * lora_rows * 4 * width,
          [=](Operands& o, Backend& b) {

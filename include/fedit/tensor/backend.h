@@ -64,6 +64,7 @@ struct LoraLayer {
     TensorView s;                          ///< tokens x rank: the adapters' inner product
     std::span<const LoraSlot> adapters{};  ///< one a slot
     std::uint32_t module = 0;              ///< place of the linear layer in the layout
+    std::int64_t turned_heads = 0;         ///< of y, which lora() turns as its `rotary` says
 };
 
 /// Dropout on an adapter's input. Element (t, j) has 16 random bits: of i = j % 8, the low (i even)
@@ -194,9 +195,9 @@ public:
 
     // ---- adapters (LoRA): rows are sorted by slot
     /// For each of `layers`, whose input is x: s = drop(x) A^T (kept for backward); y += scale s
-    /// B^T.
+    /// B^T; then y is turned as by rope() if it has turned_heads.
     virtual void lora(std::span<const LoraLayer> layers, TensorView x, const Slots& slots,
-                      const Dropout& dropout) = 0;
+                      const Dropout& dropout, const Rotary& rotary) = 0;
     /// For each of `layers`, whose y is the gradient dy here: ds = scale dy B; db += scale dy^T s;
     /// da += ds^T drop(x); dx += drop'(ds A) unless dx.data is null. `ds` is scratch, tokens x the
     /// columns of all s together.
@@ -243,7 +244,7 @@ public:
     /// the same bits. A back end may make one pass of it.
     virtual void lora_swiglu(TensorView act, std::span<const LoraLayer> gate_up, TensorView x,
                              const Slots& slots, const Dropout& dropout) {
-        lora(gate_up, x, slots, dropout);
+        lora(gate_up, x, slots, dropout, {});
         swiglu(act, gate_up[0].y, gate_up[1].y);
     }
     /// lora_backward() of the layer above SwiGLU, whose input is act and whose dx is d_act, then
@@ -256,6 +257,9 @@ public:
         lora_backward(d_act, ds, {&down, 1}, act, slots, dropout);
         swiglu_backward(dgate, dup, d_act, gate, up);
     }
+    /// Whether lora_swiglu_backward() makes act of gate and up: then act is scratch, and need not
+    /// hold it.
+    virtual bool computes_act_again() const { return false; }
     /// y[t] = table[tokens[t]]; the table is fp32.
     virtual void embedding(TensorView y, TensorView table,
                            std::span<const std::int32_t> tokens) = 0;

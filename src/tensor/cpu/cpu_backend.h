@@ -40,7 +40,7 @@ public:
     void linear_dw(TensorView dw, float* dbias, TensorView dy, TensorView x) override;
 
     void lora(std::span<const LoraLayer> layers, TensorView x, const Slots& slots,
-              const Dropout& dropout) override;
+              const Dropout& dropout, const Rotary& rotary) override;
     void lora_backward(TensorView dx, TensorView ds, std::span<const LoraLayer> layers,
                        TensorView x, const Slots& slots, const Dropout& dropout) override;
 

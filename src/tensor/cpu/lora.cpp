@@ -73,10 +73,13 @@ LoraPanels place_panels(std::span<const LoraSlot> adapters, std::int64_t in, std
 }  // namespace
 
 void CpuBackend::lora(std::span<const LoraLayer> layers, TensorView x, const Slots& slots,
-                      const Dropout& dropout) {
-    check::lora(layers, x, slots, dropout);
+                      const Dropout& dropout, const Rotary& rotary) {
+    check::lora(layers, x, slots, dropout, rotary);
     check::only_fp32("lora", {x});
-    for (const LoraLayer& layer : layers) lora_of(layer, x, slots, dropout);
+    for (const LoraLayer& layer : layers) {
+        lora_of(layer, x, slots, dropout);
+        if (layer.turned_heads > 0) rope(layer.y, layer.turned_heads, rotary, /*inverse=*/false);
+    }
 }
 
 void CpuBackend::lora_of(const LoraLayer& layer, TensorView x, const Slots& slots,

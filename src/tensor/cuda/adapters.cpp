@@ -18,7 +18,7 @@ DeviceLayer on_device(HostArrays& arrays, const Slots& slots, const LoraLayer& l
     for (const LoraSlot& adapter : layer.adapters) {
         device.largest_rank = std::max(device.largest_rank, adapter.rank);
     }
-    return {layer.y, layer.s, device, layer.module};
+    return {layer.y, layer.s, device, layer.module, layer.turned_heads};
 }
 
 std::vector<DeviceLayer> on_device(HostArrays& arrays, const Slots& slots,
@@ -49,11 +49,11 @@ DeviceSequences on_device(HostArrays& arrays, const Sequences& sequences) {
 }  // namespace
 
 void CudaBackend::lora(std::span<const LoraLayer> layers, TensorView x, const Slots& slots,
-                       const Dropout& dropout) {
-    check::lora(layers, x, slots, dropout);
+                       const Dropout& dropout, const Rotary& rotary) {
+    check::lora(layers, x, slots, dropout, rotary);
     if (x.rows == 0) return;
     const std::vector<DeviceLayer> device = on_device(arrays_, slots, layers);
-    fedit::cuda::lora(device, x, on_device(arrays_, dropout),
+    fedit::cuda::lora(device, x, on_device(arrays_, dropout), rotary_on_device(rotary),
                       scratch_.bytes(lora_scratch_bytes(device, x)), stream());
     finish("lora");
 }

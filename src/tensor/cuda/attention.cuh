@@ -136,11 +136,12 @@ void launch_attention_backward(const Launch& launch, const AttentionViews& views
     if (views.q.rows == 0) return;
     const bool tiles = fits_tiles(views, shape);
     const bool turns = tiles && turns_in_registers(shape.head_dim);
-    choose({views.q}, [&](auto type, auto /*width*/) {
+    const TensorView dout = part_view(views.dout, shape.head_dim);
+    choose({dout, part_view(views.out, shape.head_dim)}, [&](auto type, auto n) {
         using T = decltype(type);
         auto a = attention_of<T>(views, const_cast<float*>(lse), delta, shape, sequences);
         if (turns) a.rotary = rotary;
-        launch(row_grid(a.tokens, a.heads), attention_delta_kernel<T>, a);
+        launch(row_grid(a.tokens, a.heads), attention_delta_kernel<T, n()>, a);
         if constexpr (std::is_same_v<T, Bf16>) {
             if (tiles) {
                 return choose_head(a.head_dim, [&](auto width) {

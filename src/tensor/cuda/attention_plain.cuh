@@ -121,8 +121,8 @@ __global__ void plain_attention_backward_kernel(Attention<T> a) {
     if constexpr (by_keys) store_row(a.dv.at(row, group * d), sum1, 1.0F, d);
 }
 
-/// delta = the sum over a head's columns of dout out.
-template <class T>
+/// delta = the sum over a head's columns of dout out, N at a time.
+template <class T, int N>
 __global__ void attention_delta_kernel(Attention<T> a) {
     const std::int64_t row = warp_row();
     if (row >= a.tokens) return;
@@ -130,7 +130,13 @@ __global__ void attention_delta_kernel(Attention<T> a) {
     const T* dout = a.dout.at(row, std::int64_t{head} * a.head_dim);
     const T* out = a.out.at(row, std::int64_t{head} * a.head_dim);
     float sum = 0;
-    for (int i = lane; i < a.head_dim; i += 32) sum += to_float(dout[i]) * to_float(out[i]);
+    for (int i = N * lane; i < a.head_dim; i += N * 32) {
+        float x[N], y[N];
+        load(x, dout + i);
+        load(y, out + i);
+#pragma unroll
+        for (int j = 0; j < N; ++j) sum += x[j] * y[j];
+    }
     sum = warp_sum(sum);
     if (lane == 0) a.delta[std::int64_t{head} * a.tokens + row] = sum;
 }

@@ -50,12 +50,13 @@ public:
     void linear_dw(TensorView dw, float* dbias, TensorView dy, TensorView x) override;
 
     void lora(std::span<const LoraLayer> layers, TensorView x, const Slots& slots,
-              const Dropout& dropout) override;
+              const Dropout& dropout, const Rotary& rotary) override;
     void lora_backward(TensorView dx, TensorView ds, std::span<const LoraLayer> layers,
                        TensorView x, const Slots& slots, const Dropout& dropout) override;
 
     void lora_swiglu(TensorView act, std::span<const LoraLayer> gate_up, TensorView x,
                      const Slots& slots, const Dropout& dropout) override;
+    bool computes_act_again() const override { return true; }
     void lora_swiglu_backward(TensorView dgate, TensorView dup, TensorView d_act, TensorView ds,
                               const LoraLayer& down, TensorView act, TensorView gate, TensorView up,
                               const Slots& slots, const Dropout& dropout) override;

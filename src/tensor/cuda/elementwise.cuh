@@ -3,6 +3,7 @@
 #pragma once
 
 #include "tensor/cuda/rotary.h"
+#include "tensor/cuda/rotation.cuh"
 #include "tensor/cuda/swiglu.cuh"
 
 namespace fedit::cuda {
@@ -55,11 +56,8 @@ __global__ void rope_kernel(Rows<T> x, std::int64_t half, std::int64_t columns, 
     load(b, x.at(t, low + half));
     load(cosine, row);
     load(sine, row + half);
-    for (int i = 0; i < N; ++i) {
-        const float s = sign * sine[i], u = a[i];
-        a[i] = u * cosine[i] - b[i] * s;
-        b[i] = b[i] * cosine[i] + u * s;
-    }
+    for (int i = 0; i < N; ++i) sine[i] *= sign;
+    turn(a, b, cosine, sine);
     store(x.at(t, low), a);
     store(x.at(t, low + half), b);
 }

@@ -8,8 +8,9 @@
 namespace fedit::cuda {
 
 void lora(std::span<const DeviceLayer> layers, TensorView x, const DeviceDropout& dropout,
-          void* scratch, cudaStream_t stream) {
-    launch_lora(StreamLaunch(stream, "lora"), layers, x, dropout, static_cast<float*>(scratch));
+          const DeviceRotary& rotary, void* scratch, cudaStream_t stream) {
+    launch_lora(StreamLaunch(stream, "lora"), layers, x, dropout, rotary,
+                static_cast<float*>(scratch));
 }
 
 void lora_backward(TensorView dx, TensorView ds, std::span<const DeviceLayer> layers, TensorView x,

@@ -8,6 +8,7 @@
 #include "tensor/cuda/lora_down.cuh"
 #include "tensor/cuda/lora_gradient.cuh"
 #include "tensor/cuda/lora_plain.cuh"
+#include "tensor/cuda/lora_rope.cuh"
 #include "tensor/cuda/lora_swiglu.cuh"
 #include "tensor/cuda/lora_up.cuh"
 
@@ -145,6 +146,37 @@ void launch_outer_product(const Launch& launch, const DeviceLayer& layer) {
                                        layer.y.rows);
 }
 
+/// Whether one pass can add to y and turn it: pairs of columns lie in one thread.
+inline bool turns_on_the_way(const DeviceLayer& layer) {
+    if (layer.turned_heads == 0 || layer.slots.largest_rank > 32) return false;
+    const std::int64_t half = layer.y.cols / layer.turned_heads / 2;
+    return half == 32 || half == 64;
+}
+
+/// y += scale s B^T, then turned.
+template <class Launch>
+void launch_turned_outer_product(const Launch& launch, const DeviceLayer& layer,
+                                 const DeviceRotary& rotary) {
+    const TensorView y = layer.y;
+    const auto pass = [&](auto tiles, auto half) {
+        constexpr int KT = tiles();
+        launch(Grid{.x = tile_numbers(y.rows, layer.slots.count, gradient_chunk),
+                    .threads = up_threads,
+                    .y = static_cast<int>(ceil_div(y.cols, rope_columns)),
+                    .shared_bytes = up_bytes<1, KT, LoraSide::output>},
+               lora_rope_kernel<KT, half()>,
+               LoraRope{.layer = wide_layer(layer, layer.s, {}),
+                        .y = rows<Bf16>(y),
+                        .rotary = rotary,
+                        .depth = y.cols});
+    };
+    const bool small = y.cols / layer.turned_heads == 64;
+    if (layer.slots.largest_rank > 16) {
+        return small ? pass(Width<2>(), Width<32>()) : pass(Width<2>(), Width<64>());
+    }
+    return small ? pass(Width<1>(), Width<32>()) : pass(Width<1>(), Width<64>());
+}
+
 /// da += factor * the chunks' shares, or db += scale * them.
 template <LoraSide side, class Launch>
 void launch_add_gradient(const Launch& launch, const GradientShares& a, float factor) {
@@ -277,15 +309,30 @@ void launch_plain_backward(const Launch& launch, TensorView dx, TensorView ds,
 /// `scratch`: lora_scratch_bytes(...) bytes.
 template <class Launch>
 void launch_lora(const Launch& launch, DeviceLayers layers, TensorView x,
-                 const DeviceDropout& dropout, float* scratch) {
-    if (x.rows == 0 || largest_rank(layers) == 0) return;
-    if (!fits_vectors(layers, x)) {
-        for (const DeviceLayer& layer : layers) launch_plain_lora(launch, layer, x, dropout);
+                 const DeviceDropout& dropout, const DeviceRotary& rotary, float* scratch) {
+    if (x.rows == 0) return;
+    const auto turn = [&](const DeviceLayer& layer) {
+        if (layer.turned_heads == 0) return;
+        launch_rope(launch, layer.y, layer.turned_heads, rotary, /*inverse=*/false);
+    };
+    const bool adds = largest_rank(layers) > 0;
+    if (!adds || !fits_vectors(layers, x)) {
+        for (const DeviceLayer& layer : layers) {
+            if (adds) launch_plain_lora(launch, layer, x, dropout);
+            turn(layer);
+        }
         return;
     }
     for_each_part(layers, [&](auto count, DeviceLayers part, std::int64_t /*column*/) {
         launch_inner_products<count()>(launch, part, x, dropout, scratch);
-        for (const DeviceLayer& layer : part) launch_outer_product(launch, layer);
+        for (const DeviceLayer& layer : part) {
+            if (turns_on_the_way(layer)) {
+                launch_turned_outer_product(launch, layer, rotary);
+            } else {
+                launch_outer_product(launch, layer);
+                turn(layer);
+            }
+        }
     });
 }
 
@@ -326,7 +373,7 @@ void launch_lora_swiglu(const Launch& launch, TensorView act, DeviceLayers gate_
     const DeviceLayer &gate = gate_up[0], &up = gate_up[1];
     if (rank == 0 || rank > most_swiglu_ranks || !fits_vectors(gate_up, x) ||
         !fits(act, full_width<Bf16>)) {
-        launch_lora(launch, gate_up, x, dropout, scratch);
+        launch_lora(launch, gate_up, x, dropout, {}, scratch);
         launch_swiglu(launch, act, gate.y, up.y);
         return;
     }
@@ -349,7 +396,8 @@ void launch_lora_swiglu(const Launch& launch, TensorView act, DeviceLayers gate_
     pass(Width<1>());
 }
 
-/// lora_backward() of `down`, whose input is act and whose dx is d_act, then swiglu_backward().
+/// lora_backward() of `down`, whose input is act and whose dx is d_act, then swiglu_backward(). act
+/// is scratch.
 /// `scratch`: lora_backward_scratch_bytes(...) bytes.
 template <class Launch>
 void launch_lora_swiglu_backward(const Launch& launch, TensorView dgate, TensorView dup,
@@ -365,6 +413,7 @@ void launch_lora_swiglu_backward(const Launch& launch, TensorView dgate, TensorV
     const bool in_place = dgate.data == gate.data && dgate.stride == gate.stride &&
                           dup.data == up.data && dup.stride == up.stride;
     if (rank == 0 || rank > most_swiglu_ranks || !vectors || !in_place) {
+        launch_swiglu(launch, act, gate, up);
         launch_lora_backward(launch, d_act, ds, {&down, 1}, act, dropout, scratch);
         launch_swiglu_backward(launch, dgate, dup, d_act, gate, up);
         return;

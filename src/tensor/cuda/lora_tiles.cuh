@@ -106,8 +106,8 @@ struct TileDropout {
 };
 
 /// A lane's vectors of a matrix, 16 rows of a tile at a time: its two rows' in each of `groups`
-/// times 32 columns.
-template <int groups>
+/// times 32 columns, which begin `distance` columns apart.
+template <int groups, int distance = 32>
 struct LaneVectors {
     Bf16* at;
     std::int64_t eight_rows;
@@ -121,7 +121,7 @@ struct LaneVectors {
         eight_rows = 8 * matrix.stride;
         left = static_cast<int>(tile.end - tile.first) - place;
 #pragma unroll
-        for (int g = 0; g < groups; ++g) inside[g] = column + 32 * g < depth;
+        for (int g = 0; g < groups; ++g) inside[g] = column + distance * g < depth;
     }
     /// Zeros beyond the tile and the matrix.
     __device__ void load(uint4 (&v)[groups][2]) const {
@@ -130,13 +130,13 @@ struct LaneVectors {
 #pragma unroll
             for (int r = 0; r < 2; ++r) {
                 v[g][r] = uint4{0, 0, 0, 0};
-                if (inside[g] && 8 * r < left) v[g][r] = load16(at + r * eight_rows + 32 * g);
+                if (inside[g] && 8 * r < left) v[g][r] = load16(at + r * eight_rows + distance * g);
             }
         }
     }
     /// Of the lane's row r.
-    __device__ void store(const uint4& v, int r) const {
-        if (inside[0] && 8 * r < left) store16(at + r * eight_rows, v);
+    __device__ void store(const uint4& v, int r, int group = 0) const {
+        if (inside[group] && 8 * r < left) store16(at + r * eight_rows + distance * group, v);
     }
     /// To the next 16 rows.
     __device__ void advance() {

@@ -35,6 +35,7 @@ struct DeviceLayer {
     TensorView y, s;
     DeviceSlots slots;
     std::uint32_t module = 0;
+    std::int64_t turned_heads = 0;
 };
 
 /// Rows of a block on tensor cores, whose share of da and db is summed in one go. Shares are added

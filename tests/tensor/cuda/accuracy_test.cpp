@@ -172,7 +172,7 @@ TEST(Bf16Accuracy, Lora) {
         Matrix(1, static_cast<std::int64_t>(
                       cuda::lora_backward_scratch_bytes({&backward, 1}, x.view()) / sizeof(float))),
         Dtype::fp32);
-    cuda::launch_lora(launch, {&forward, 1}, x.view(), {}, scratch.floats());
+    cuda::launch_lora(launch, {&forward, 1}, x.view(), {}, {}, scratch.floats());
     cuda::launch_lora_backward(launch, dx.view(), ds.view(), {&backward, 1}, x.view(), {},
                                scratch.floats());
     const Matrix all(rows, in, 1);

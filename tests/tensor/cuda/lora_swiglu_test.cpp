@@ -84,7 +84,7 @@ public:
             cuda::launch_lora_swiglu(launch, act.view(), layers, x.view(), dropout(),
                                      scratch.floats());
         } else {
-            cuda::launch_lora(launch, layers, x.view(), dropout(), scratch.floats());
+            cuda::launch_lora(launch, layers, x.view(), dropout(), {}, scratch.floats());
             cuda::launch_swiglu(launch, act.view(), gate.view(), up.view());
         }
         return {act.values(), gate.values(), up.values()};

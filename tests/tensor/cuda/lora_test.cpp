@@ -97,7 +97,8 @@ public:
         }
         HostMatrix forward_scratch = scratch_of(cuda::lora_scratch_bytes(forward, x.view())),
                    scratch = scratch_of(cuda::lora_backward_scratch_bytes(backward, x.view()));
-        cuda::launch_lora(launch, forward, x.view(), device_dropout(), forward_scratch.floats());
+        cuda::launch_lora(launch, forward, x.view(), device_dropout(), {},
+                          forward_scratch.floats());
         cuda::launch_lora_backward(launch, dx.view(), ds.view(), backward, x.view(),
                                    device_dropout(), scratch.floats());
         std::vector<Matrix> results{dx.values()};
@@ -324,7 +325,7 @@ TEST(LoraTwins, DrawTheMasksOfAScalarLoop) {
                                 sizeof(float))),
                 Dtype::fp32);
             const Launch launch({});
-            cuda::launch_lora(launch, {&forward, 1}, ones.view(), on_device, scratch.floats());
+            cuda::launch_lora(launch, {&forward, 1}, ones.view(), on_device, {}, scratch.floats());
             cuda::launch_lora_backward(launch, dx.view(), ds.view(), {&backward, 1}, ones.view(),
                                        on_device, scratch.floats());
             Matrix want = naive::dropout_mask(dropout, module, 0, 0, rows, cols);
