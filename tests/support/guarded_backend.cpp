@@ -224,6 +224,14 @@ void GuardedBackend::lora_backward(TensorView dx, TensorView ds, std::span<const
     cpu_->lora_backward(run.in_out(dx), run.out(ds), inner, run.in(x), slots, dropout);
 }
 
+void GuardedBackend::lora_swiglu_backward(TensorView dgate, TensorView dup, TensorView d_act,
+                                          TensorView ds, const LoraLayer& down, TensorView act,
+                                          TensorView gate, TensorView up, const Slots& slots,
+                                          const Dropout& dropout) {
+    swiglu(act, gate, up);
+    Backend::lora_swiglu_backward(dgate, dup, d_act, ds, down, act, gate, up, slots, dropout);
+}
+
 // ---- the rest of a layer
 
 void GuardedBackend::rms_norm(TensorView y, TensorView x, TensorView residual, const float* gain,

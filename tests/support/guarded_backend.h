@@ -57,6 +57,11 @@ public:
               const Dropout& dropout, const Rotary& rotary) override;
     void lora_backward(TensorView dx, TensorView ds, std::span<const LoraLayer> layers,
                        TensorView x, const Slots& slots, const Dropout& dropout) override;
+    /// As on a GPU.
+    bool computes_act_again() const override { return true; }
+    void lora_swiglu_backward(TensorView dgate, TensorView dup, TensorView d_act, TensorView ds,
+                              const LoraLayer& down, TensorView act, TensorView gate, TensorView up,
+                              const Slots& slots, const Dropout& dropout) override;
 
     void rms_norm(TensorView y, TensorView x, TensorView residual, const float* gain,
                   float eps) override;
