@@ -25,8 +25,6 @@ struct BackwardTile {
                                          (by_keys ? 2 * stages * other * sizeof(float) : 0);
 };
 
-/// Shared memory of a block on cards of compute capability 8.6, 8.9 and 12: the least there is.
-inline constexpr std::size_t least_block_memory = 99 << 10;
 static_assert(forward_bytes<256> <= least_block_memory);
 static_assert(BackwardTile<256, Owner::keys>::bytes <= least_block_memory);
 static_assert(BackwardTile<256, Owner::queries>::bytes <= least_block_memory);

@@ -7,8 +7,6 @@
 
 namespace fedit::cuda {
 
-inline constexpr float log2_e = 1.44269504F;
-
 /// Queries of a block, in 16-row tiles of a warp and in all; keys of a tile.
 inline constexpr int forward_tiles = 2, forward_queries = 64 * forward_tiles;
 template <int D>

@@ -17,7 +17,7 @@ __global__ void swiglu_kernel(Rows<T> y, Rows<T> gate, Rows<T> up, std::int64_t 
     float g[N], u[N];
     load(g, gate.at(t, j));
     load(u, up.at(t, j));
-    for (int i = 0; i < N; ++i) u[i] = gated(g[i], u[i], sigmoid(g[i]));
+    for (int i = 0; i < N; ++i) u[i] = gated(g[i], u[i], sigmoid<T>(g[i]));
     store(y.at(t, j), u);
 }
 
@@ -32,7 +32,7 @@ __global__ void swiglu_backward_kernel(Rows<T> dgate, Rows<T> dup, Rows<T> dy, R
     load(u, up.at(t, j));
     load(slope, dy.at(t, j));
     for (int i = 0; i < N; ++i) {
-        const GateAndUp d = gated_backward(slope[i], g[i], u[i], sigmoid(g[i]));
+        const GateAndUp d = gated_backward(slope[i], g[i], u[i], sigmoid<T>(g[i]));
         g[i] = d.gate;
         u[i] = d.up;
     }

@@ -14,4 +14,7 @@ struct Grid {
     std::size_t shared_bytes = 0;
 };
 
+/// Shared memory of a block on cards of compute capability 8.6, 8.9 and 12: the least there is.
+inline constexpr std::size_t least_block_memory = 99 << 10;
+
 }  // namespace fedit::cuda

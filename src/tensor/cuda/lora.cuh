@@ -107,15 +107,21 @@ inline LayerWide wide_layer(const DeviceLayer& layer, TensorView s, const Gradie
     return {.s = rows<Bf16>(s), .gradient = shares, .slots = layer.slots, .module = layer.module};
 }
 
+/// Of kernels whose blocks take a chunk of rows and `block_columns` of the columns.
+inline Grid wide_grid(TensorView y, const DeviceSlots& slots, std::size_t shared_bytes,
+                      int block_columns = up_columns) {
+    return {.x = tile_numbers(y.rows, slots.count, gradient_chunk),
+            .threads = up_threads,
+            .y = static_cast<int>(ceil_div(y.cols, block_columns)),
+            .shared_bytes = shared_bytes};
+}
+
 /// As many passes over y as the ranks need; each rounds y.
 template <LoraSide side, int count, int KT, class Launch>
-void launch_up_tiles(const Launch& launch, const LoraWide<count>& a, std::int64_t all_rows,
+void launch_up_tiles(const Launch& launch, const LoraWide<count>& a, TensorView y,
                      std::int64_t largest) {
     for (int rank = 0; rank < largest; rank += 16 * KT) {
-        launch(Grid{.x = tile_numbers(all_rows, a.layer[0].slots.count, gradient_chunk),
-                    .threads = up_threads,
-                    .y = static_cast<int>(ceil_div(a.depth, up_columns)),
-                    .shared_bytes = up_bytes<count, KT, side>},
+        launch(wide_grid(y, a.layer[0].slots, up_bytes<count, KT, side>),
                lora_up_kernel<count, KT, side>, a, rank);
     }
 }
@@ -123,14 +129,14 @@ void launch_up_tiles(const Launch& launch, const LoraWide<count>& a, std::int64_
 /// y += factor W^T s of all layers; on the input's side also the shares of da. A pass takes as many
 /// ranks whoever else is in the call, so that a member's roundings are its own.
 template <LoraSide side, int count, class Launch>
-void launch_lora_wide(const Launch& launch, const LoraWide<count>& a, std::int64_t all_rows) {
+void launch_lora_wide(const Launch& launch, const LoraWide<count>& a, TensorView y) {
     std::int64_t largest = 0;
     for (const LayerWide& layer : a.layer) largest = std::max(largest, layer.slots.largest_rank);
     if constexpr (count == 1) {
-        if (largest > 32) return launch_up_tiles<side, count, 4>(launch, a, all_rows, largest);
-        if (largest > 16) return launch_up_tiles<side, count, 2>(launch, a, all_rows, largest);
+        if (largest > 32) return launch_up_tiles<side, count, 4>(launch, a, y, largest);
+        if (largest > 16) return launch_up_tiles<side, count, 2>(launch, a, y, largest);
     }
-    launch_up_tiles<side, count, 1>(launch, a, all_rows, largest);
+    launch_up_tiles<side, count, 1>(launch, a, y, largest);
 }
 
 /// y += scale s B^T.
@@ -143,7 +149,7 @@ void launch_outer_product(const Launch& launch, const DeviceLayer& layer) {
                                                    .adds = true,
                                                    .dropout = {},
                                                    .depth = layer.y.cols},
-                                       layer.y.rows);
+                                       layer.y);
 }
 
 /// Whether one pass can add to y and turn it: pairs of columns lie in one thread.
@@ -160,10 +166,7 @@ void launch_turned_outer_product(const Launch& launch, const DeviceLayer& layer,
     const TensorView y = layer.y;
     const auto pass = [&](auto tiles, auto half) {
         constexpr int KT = tiles();
-        launch(Grid{.x = tile_numbers(y.rows, layer.slots.count, gradient_chunk),
-                    .threads = up_threads,
-                    .y = static_cast<int>(ceil_div(y.cols, rope_columns)),
-                    .shared_bytes = up_bytes<1, KT, LoraSide::output>},
+        launch(wide_grid(y, layer.slots, up_bytes<1, KT, LoraSide::output>, rope_columns),
                lora_rope_kernel<KT, half()>,
                LoraRope{.layer = wide_layer(layer, layer.s, {}),
                         .y = rows<Bf16>(y),
@@ -228,7 +231,7 @@ void launch_input_backward(const Launch& launch, TensorView dx, TensorView ds, D
         column += layer.s.cols;
         shares += lora_share_floats(x.rows, x.cols, layer.slots);
     }
-    launch_lora_wide<LoraSide::input>(launch, a, x.rows);
+    launch_lora_wide<LoraSide::input>(launch, a, x);
     for (const LayerWide& layer : a.layer) {
         launch_add_gradient<LoraSide::input>(launch, layer.gradient, dropout.factor);
     }
@@ -380,10 +383,7 @@ void launch_lora_swiglu(const Launch& launch, TensorView act, DeviceLayers gate_
     launch_inner_products<2>(launch, gate_up, x, dropout, scratch);
     const auto pass = [&](auto tiles) {
         constexpr int KT = tiles();
-        launch(Grid{.x = tile_numbers(act.rows, gate.slots.count, gradient_chunk),
-                    .threads = up_threads,
-                    .y = static_cast<int>(ceil_div(act.cols, up_columns)),
-                    .shared_bytes = up_bytes<2, KT, LoraSide::output>},
+        launch(wide_grid(act, gate.slots, up_bytes<2, KT, LoraSide::output>),
                lora_swiglu_kernel<KT>,
                LoraSwiglu{.gate_layer = wide_layer(gate, gate.s, {}),
                           .up_layer = wide_layer(up, up.s, {}),
@@ -422,10 +422,7 @@ void launch_lora_swiglu_backward(const Launch& launch, TensorView dgate, TensorV
     const GradientShares da{scratch, down.slots, act.cols};
     const auto pass = [&](auto tiles) {
         constexpr int KT = tiles();
-        launch(Grid{.x = tile_numbers(act.rows, down.slots.count, gradient_chunk),
-                    .threads = up_threads,
-                    .y = static_cast<int>(ceil_div(act.cols, up_columns)),
-                    .shared_bytes = up_bytes<1, KT, LoraSide::input>},
+        launch(wide_grid(act, down.slots, up_bytes<1, KT, LoraSide::input>),
                lora_swiglu_backward_kernel<KT>,
                LoraSwigluBackward{.layer = wide_layer(down, ds, da),
                                   .dy = rows<Bf16>(d_act),

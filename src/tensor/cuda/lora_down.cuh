@@ -40,6 +40,8 @@ inline constexpr std::size_t down_bytes = SliceWeights<layers, RT>::bytes +
                                           (side == LoraSide::input ? counter_bytes
                                                                    : narrow_bytes<16 * RT>);
 
+static_assert(down_bytes<3, 1, LoraSide::input> < least_block_memory);
+
 /// Shares of s or ds, one a slice of columns: (slices x rows x columns), where each layer has as
 /// many columns as its largest rank.
 struct SliceSums {

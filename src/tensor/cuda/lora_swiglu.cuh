@@ -14,8 +14,8 @@ __device__ inline uint4 gated(const uint4& gate, const uint4& up) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
         const float g0 = low_half(word(gate, i)), g1 = high_half(word(gate, i));
-        out[i] = pack(gated(g0, low_half(word(up, i)), sigmoid(g0)),
-                      gated(g1, high_half(word(up, i)), sigmoid(g1)));
+        out[i] = pack(gated(g0, low_half(word(up, i)), sigmoid<Bf16>(g0)),
+                      gated(g1, high_half(word(up, i)), sigmoid<Bf16>(g1)));
     }
     return {out[0], out[1], out[2], out[3]};
 }
@@ -28,9 +28,9 @@ __device__ inline void gated_backward(uint4& dgate, uint4& dup, const uint4& dy,
     for (int i = 0; i < 4; ++i) {
         const float g0 = low_half(word(gate, i)), g1 = high_half(word(gate, i));
         const GateAndUp low =
-            gated_backward(low_half(word(dy, i)), g0, low_half(word(up, i)), sigmoid(g0));
+            gated_backward(low_half(word(dy, i)), g0, low_half(word(up, i)), sigmoid<Bf16>(g0));
         const GateAndUp high =
-            gated_backward(high_half(word(dy, i)), g1, high_half(word(up, i)), sigmoid(g1));
+            gated_backward(high_half(word(dy, i)), g1, high_half(word(up, i)), sigmoid<Bf16>(g1));
         to_gate[i] = pack(low.gate, high.gate);
         to_up[i] = pack(low.up, high.up);
     }
@@ -67,11 +67,8 @@ __global__ void __launch_bounds__(up_threads, swiglu_blocks<KT>) lora_swiglu_ker
     const DeviceSlots& slots = a.gate_layer.slots;
     const Tile tile = find_tile<gradient_chunk>(slots.row_begin, slots.count, blockIdx.x);
     if (tile.empty()) return;
-    const int quarter = static_cast<int>(threadIdx.x) % 4;
-    const int place = static_cast<int>(threadIdx.x) % 32 / 4;
-    const std::int64_t first =
-        std::int64_t{blockIdx.y} * up_columns + threadIdx.x / 32 * up_warp_columns;
-    const std::int64_t column = first + 8 * quarter;
+    const UpPlace place = up_place();
+    const std::int64_t column = place.column;
 
     LaneVectors<1> gates(a.gate, tile, column, a.depth), ups(a.up, tile, column, a.depth),
         acts(a.act, tile, column, a.depth);
@@ -83,9 +80,10 @@ __global__ void __launch_bounds__(up_threads, swiglu_blocks<KT>) lora_swiglu_ker
     const LoraSlot& gate_slot = slots.adapters[tile.segment];
     const LoraSlot& up_slot = a.up_layer.slots.adapters[tile.segment];
     std::uint32_t gate_w[KT][4][2], up_w[KT][4][2];
-    const std::int64_t w_column = first + 8 * (place / 2) + place % 2;
-    load_right(gate_w, factor_of<LoraSide::output>(gate_slot, a.depth), 2 * quarter, w_column);
-    load_right(up_w, factor_of<LoraSide::output>(up_slot, a.depth), 2 * quarter, w_column);
+    load_right(gate_w, factor_of<LoraSide::output>(gate_slot, a.depth), place.rank,
+               place.weight_column);
+    load_right(up_w, factor_of<LoraSide::output>(up_slot, a.depth), place.rank,
+               place.weight_column);
     load_narrow<16 * KT>(gate_s, a.gate_layer.s, tile, 0, gate_slot.rank);
     load_narrow<16 * KT>(up_s, a.up_layer.s, tile, 0, up_slot.rank);
     const float gate_scale = gate_slot.scale, up_scale = up_slot.scale;
@@ -127,11 +125,8 @@ __global__ void __launch_bounds__(up_threads, swiglu_backward_blocks<KT>)
     const DeviceSlots& slots = a.layer.slots;
     const Tile tile = find_tile<gradient_chunk>(slots.row_begin, slots.count, blockIdx.x);
     if (tile.empty()) return;
-    const int quarter = static_cast<int>(threadIdx.x) % 4;
-    const int place = static_cast<int>(threadIdx.x) % 32 / 4;
-    const std::int64_t first =
-        std::int64_t{blockIdx.y} * up_columns + threadIdx.x / 32 * up_warp_columns;
-    const std::int64_t column = first + 8 * quarter;
+    const UpPlace place = up_place();
+    const std::int64_t column = place.column;
 
     LaneVectors<1> gates(a.gate, tile, column, a.depth), ups(a.up, tile, column, a.depth),
         dys(a.dy, tile, column, a.depth);
@@ -143,8 +138,7 @@ __global__ void __launch_bounds__(up_threads, swiglu_backward_blocks<KT>)
     auto* const ds = reinterpret_cast<Bf16*>(dynamic_shared() + counter_bytes);
     const LoraSlot& slot = slots.adapters[tile.segment];
     std::uint32_t w[KT][4][2];
-    load_right(w, factor_of<LoraSide::input>(slot, a.depth), 2 * quarter,
-               first + 8 * (place / 2) + place % 2);
+    load_right(w, factor_of<LoraSide::input>(slot, a.depth), place.rank, place.weight_column);
     load_narrow<16 * KT>(ds, a.layer.s, tile, 0, slot.rank);
     if (a.dropout.threshold > 0) load_counters(counters, a.dropout, tile);
     __syncthreads();
@@ -158,7 +152,7 @@ __global__ void __launch_bounds__(up_threads, swiglu_backward_blocks<KT>)
         std::uint32_t left[KT][4];
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
-            mask[r] = dropout.mask(a.layer.module, t + place + 8 * r, column);
+            mask[r] = dropout.mask(a.layer.module, t + place.row + 8 * r, column);
             kept[r] = drop(gated(gate[0][r], up[0][r]), mask[r]);
         }
 #pragma unroll

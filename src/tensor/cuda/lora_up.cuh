@@ -46,6 +46,27 @@ inline constexpr int up_blocks = side == LoraSide::input ? (tiles == 1   ? 4
                                                             : tiles == 2 ? 6
                                                                          : 4);
 
+/// Where a lane works: it ends with eight neighbouring columns of its warp's 32, of two rows of
+/// each
+/// 16. Column 2 j + i of them is mma's column 2 (lane % 4) + i of the j-th of 4 products.
+struct UpPlace {
+    int row;                     ///< of 16; the other row lies 8 below
+    int rank;                    ///< of its weights; load_right says which else
+    std::int64_t column;         ///< the first of eight
+    std::int64_t weight_column;  ///< of the first product; the others' lie 2 on each
+};
+
+__device__ inline UpPlace up_place() {
+    const int place = static_cast<int>(threadIdx.x) % 32 / 4;
+    const int quarter = static_cast<int>(threadIdx.x) % 4;
+    const std::int64_t first =
+        std::int64_t{blockIdx.y} * up_columns + threadIdx.x / 32 * up_warp_columns;
+    return {.row = place,
+            .rank = 2 * quarter,
+            .column = first + 8 * quarter,
+            .weight_column = first + 8 * (place / 2) + place % 2};
+}
+
 /// Ranks `first`, + 1, + 8 and + 9 of a column; zeros beyond the matrix.
 __device__ inline void load_right(std::uint32_t (&w)[2], const Factor& factor, std::int64_t first,
                                   std::int64_t column) {
@@ -115,9 +136,6 @@ __device__ void wide_product(float (&sum)[4][4], const Bf16* s, int t,
 
 /// What the ranks [first_rank, first_rank + 16 KT) contribute. Grid: tile_numbers(rows, slots,
 /// gradient_chunk) x ceil(depth / up_columns).
-///
-/// Lane l ends with columns 8 (l % 4) .. + 7 of its warp's 32: column 8 (l % 4) + 2 j + i of the
-/// j-th of 4 products is mma's column 2 (l % 4) + i.
 template <int layers, int KT, LoraSide side>
 __global__ void __launch_bounds__(up_threads, up_blocks<layers * KT, side>)
     lora_up_kernel(LoraWide<layers> a, int first_rank) {
@@ -127,10 +145,8 @@ __global__ void __launch_bounds__(up_threads, up_blocks<layers * KT, side>)
     const DeviceSlots& slots = a.layer[0].slots;
     const Tile tile = find_tile<gradient_chunk>(slots.row_begin, slots.count, blockIdx.x);
     if (tile.empty() || largest_rank(a.layer, tile.segment) <= first_rank) return;
-    const int lane = static_cast<int>(threadIdx.x) % 32, place = lane / 4, quarter = lane % 4;
-    const std::int64_t first =
-        std::int64_t{blockIdx.y} * up_columns + threadIdx.x / 32 * up_warp_columns;
-    const std::int64_t column = first + 8 * quarter;
+    const UpPlace place = up_place();
+    const std::int64_t column = place.column;
 
     LaneVectors<1> xs(gradient ? a.x : a.y, tile, column, a.depth), ys(a.y, tile, column, a.depth);
     uint4 x[1][2], y[1][2];
@@ -142,7 +158,7 @@ __global__ void __launch_bounds__(up_threads, up_blocks<layers * KT, side>)
 #pragma unroll
     for (int l = 0; l < layers; ++l) {
         const Factor factor = factor_of<side>(a.layer[l].slots.adapters[tile.segment], a.depth);
-        load_right(w[l], factor, first_rank + 2 * quarter, first + 8 * (place / 2) + place % 2);
+        load_right(w[l], factor, first_rank + place.rank, place.weight_column);
         load_narrow<16 * KT>(s + l * narrow, a.layer[l].s, tile, first_rank, factor.rank);
     }
     if (gradient && a.dropout.threshold > 0) load_counters(counters, a.dropout, tile);
@@ -164,7 +180,7 @@ __global__ void __launch_bounds__(up_threads, up_blocks<layers * KT, side>)
                 std::uint32_t left[KT][4];
 #pragma unroll
                 for (int r = 0; r < 2; ++r) {
-                    mask[r] = dropout.mask(a.layer[l].module, t + place + 8 * r, column);
+                    mask[r] = dropout.mask(a.layer[l].module, t + place.row + 8 * r, column);
                     kept[r] = drop(x[0][r], mask[r]);
                 }
                 if (l + 1 == layers) {

@@ -13,6 +13,8 @@
 
 namespace fedit::cuda {
 
+inline constexpr float log2_e = 1.44269504F;
+
 /// A matrix in a kernel's arguments; null data means that it is not wanted.
 template <class T>
 struct Rows {

@@ -5,8 +5,15 @@
 
 namespace fedit::cuda {
 
-__device__ inline float sigmoid(float x) {
-    return 1.0F / (1.0F + expf(-x));
+/// Of an activation that is kept as T: what is rounded to bf16 needs no more than a few units of
+/// fp32's last place.
+template <class T>
+__device__ float sigmoid(float x) {
+    if constexpr (std::is_same_v<T, Bf16>) {
+        return reciprocal_approximate(1.0F + exp2_approximate(-log2_e * x));
+    } else {
+        return 1.0F / (1.0F + expf(-x));
+    }
 }
 
 /// silu(gate) up, with s = sigmoid(gate).

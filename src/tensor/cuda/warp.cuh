@@ -32,6 +32,12 @@ __device__ inline float exp2_approximate(float x) {
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
+/// 1 / x to one unit in the last place; 0 where that is less than the smallest normal number.
+__device__ inline float reciprocal_approximate(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
 /// Two bf16 in one register, `low` in the lower half.
 __device__ inline std::uint32_t pack(float low, float high) {
     const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);

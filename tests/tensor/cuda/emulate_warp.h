@@ -29,6 +29,10 @@ inline float exp2_approximate(float x) {
     const float y = std::exp2(x);
     return y < std::numeric_limits<float>::min() ? 0.0F : y;
 }
+inline float reciprocal_approximate(float x) {
+    const float y = 1.0F / x;
+    return std::abs(y) < std::numeric_limits<float>::min() ? 0.0F : y;
+}
 inline std::uint32_t pack(float low, float high) {
     return static_cast<std::uint32_t>(to_bf16(low).bits) |
            static_cast<std::uint32_t>(to_bf16(high).bits) << 16;
