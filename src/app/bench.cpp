@@ -125,6 +125,7 @@ struct Timing {
     TrainStats stats;             ///< of the first member
     std::size_t planned_bytes = 0;
     double rate_before = 0, rate_after = 0;  ///< FLOP/s of large products around the steps
+    double sustained_rate = 0;               ///< the same over a second, behind one of products
     double joules_per_step = std::nan("");   ///< of the GPU on average, where its driver tells
 };
 
@@ -279,7 +280,9 @@ Sheet report(const Config& config, const BaseModel& base, const Machine& machine
     sheet.fact("product_flops_per_second", rate);
     sheet.fact("product_flops_per_second_before", timing.rate_before);
     sheet.fact("product_flops_per_second_after", timing.rate_after);
+    sheet.fact("product_flops_per_second_sustained", timing.sustained_rate);
     sheet.fact("share_of_product_rate", flop / seconds / rate);
+    sheet.fact("share_of_sustained_rate", flop / seconds / timing.sustained_rate);
     sheet.fact("joules_per_step", timing.joules_per_step);
     sheet.fact("loss_first", timing.stats.loss_first);
     sheet.fact("loss_last", timing.stats.loss_last);
@@ -330,6 +333,7 @@ ExitCode run_bench(const Context& context, const Config& config) {
     if (timing.seconds.size() < 2) return ExitCode::stopped;
     timing.rate_before = rate_before;
     timing.rate_after = measure_product_rate(*machine.backend, machine.dtype);
+    timing.sustained_rate = measure_sustained_product_rate(*machine.backend, machine.dtype);
     warn_if_not_quiet(context.log, timing);
     Sheet sheet = report(config, base, machine, layout, work_of(batches), timing);
     if (config.profile) {

@@ -1,4 +1,4 @@
-// tensor/machine_rate.cpp: times one large product.
+// tensor/machine_rate.cpp: times large products.
 #include "fedit/tensor/machine_rate.h"
 
 #include <algorithm>
@@ -43,40 +43,76 @@ double seconds_now() {
         .count();
 }
 
+/// A square product of random data.
+class SquareProduct {
+public:
+    SquareProduct(Backend& backend, Dtype dtype)
+        : backend_(backend),
+          // A card needs a larger product than a CPU to fill it, and several between two readings
+          // of the clock, so that to start and to wait for them costs no share of their time.
+          size_(on_card() ? 8192 : 2048),
+          products_(on_card() ? 20 : 1),
+          dtype_(dtype),
+          activations_(backend.activation_dtype(dtype)),
+          packed_(backend, backend.packed_bytes(dtype, size_, size_)) {
+        const std::vector<float> values = random_values(size_ * size_);
+        const std::vector<std::byte> bytes = as_activations(values, activations_);
+        backend.pack(packed_.data(), dtype, values, size_, size_);
+        x_ = DeviceBuffer(backend, bytes.size());
+        y_ = DeviceBuffer(backend, bytes.size());
+        backend.upload(x_.data(), bytes);
+    }
+
+    double flop() const { return products_ * 2.0 * std::pow(static_cast<double>(size_), 3); }
+
+    /// Seconds that flop() take.
+    double run() {
+        const PackedWeight weight{packed_.data(), packed_.bytes(), dtype_, size_, size_};
+        const double begin = seconds_now();
+        for (int p = 0; p < products_; ++p) {
+            backend_.linear(view(y_), view(x_), weight, nullptr, /*accumulate=*/false);
+        }
+        // Reading a result back waits for a device that works on its own.
+        float last = 0;
+        backend_.download(std::as_writable_bytes(std::span(&last, 1)), y_.data());
+        return seconds_now() - begin;
+    }
+
+private:
+    bool on_card() const { return backend_.info().kind == "cuda"; }
+    TensorView view(const DeviceBuffer& buffer) const {
+        return {buffer.data(), activations_, size_, size_, size_};
+    }
+
+    Backend& backend_;
+    std::int64_t size_;
+    int products_;
+    Dtype dtype_, activations_;
+    DeviceBuffer packed_, x_, y_;
+};
+
 }  // namespace
 
 double measure_product_rate(Backend& backend, Dtype dtype) {
-    // A card needs a larger product than a CPU to fill it, and several between two readings of the
-    // clock, so that to start and to wait for them costs no share of their time.
-    const bool on_card = backend.info().kind == "cuda";
-    const std::int64_t size = on_card ? 8192 : 2048;
-    const int products = on_card ? 20 : 1;
     constexpr int repetitions = 6;
-
-    const std::vector<float> values = random_values(size * size);
-    const Dtype activations = backend.activation_dtype(dtype);
-    const std::vector<std::byte> bytes = as_activations(values, activations);
-    DeviceBuffer packed(backend, backend.packed_bytes(dtype, size, size));
-    backend.pack(packed.data(), dtype, values, size, size);
-    const PackedWeight weight{packed.data(), packed.bytes(), dtype, size, size};
-    DeviceBuffer x(backend, bytes.size());
-    DeviceBuffer y(backend, bytes.size());
-    backend.upload(x.data(), bytes);
-    const TensorView x_view{x.data(), activations, size, size, size};
-    const TensorView y_view{y.data(), activations, size, size, size};
-
+    SquareProduct product(backend, dtype);
     double best = std::numeric_limits<double>::infinity();
-    float last = 0;
-    for (int i = 0; i < repetitions; ++i) {
-        const double begin = seconds_now();
-        for (int p = 0; p < products; ++p) {
-            backend.linear(y_view, x_view, weight, nullptr, /*accumulate=*/false);
-        }
-        // Reading a result back waits for a device that works on its own.
-        backend.download(std::as_writable_bytes(std::span(&last, 1)), y.data());
-        best = std::min(best, seconds_now() - begin);
+    for (int i = 0; i < repetitions; ++i) best = std::min(best, product.run());
+    return product.flop() / best;
+}
+
+double measure_sustained_product_rate(Backend& backend, Dtype dtype, double seconds) {
+    SquareProduct product(backend, dtype);
+    const double begin = seconds_now();
+    double flop = 0, busy = 0;
+    while (flop == 0 || seconds_now() - begin < seconds) {
+        const bool warm = seconds_now() - begin >= seconds / 2;
+        const double taken = product.run();
+        if (!warm) continue;
+        flop += product.flop();
+        busy += taken;
     }
-    return products * 2.0 * std::pow(static_cast<double>(size), 3) / best;
+    return flop / busy;
 }
 
 }  // namespace fedit

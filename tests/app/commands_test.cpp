@@ -267,6 +267,7 @@ TEST(Bench, ReportsTokensASecondAndTheShareOfTheProductRate) {
     const Json facts = Json::parse(outcome.out, "standard output");
     EXPECT_GT(facts["tokens_per_second"].as_double(), 0);
     EXPECT_GT(facts["share_of_product_rate"].as_double(), 0);
+    EXPECT_GT(facts["share_of_sustained_rate"].as_double(), 0);
     EXPECT_GT(facts["peak_memory_bytes"].as_int(), 0);
     EXPECT_TRUE(facts["joules_per_step"].is_null()) << "no driver counts a CPU's";
     // layers: q 16 + k 8 + v 8 + o 16 columns, gate, up and down 32 each, times 16 rows, 2 layers

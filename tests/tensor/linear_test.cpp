@@ -368,6 +368,7 @@ TEST(LinearBf16, IsRefusedWithoutTheInstruction) {
 TEST(MachineRate, IsPositive) {
     const std::unique_ptr<Backend> backend = make_cpu_backend(2);
     EXPECT_GT(measure_product_rate(*backend, Dtype::fp32), 1e6);
+    EXPECT_GT(measure_sustained_product_rate(*backend, Dtype::fp32, 0.01), 1e6);
 }
 
 }  // namespace

@@ -10,4 +10,8 @@ namespace fedit {
 /// several. Takes a second or two on a CPU. Throws InputError where pack() does not know `dtype`.
 double measure_product_rate(Backend& backend, Dtype dtype);
 
+/// The same of products without a pause, over the second half of `seconds`: what a device does once
+/// it is warm and at its power limit, as it is in training.
+double measure_sustained_product_rate(Backend& backend, Dtype dtype, double seconds = 2);
+
 }  // namespace fedit
