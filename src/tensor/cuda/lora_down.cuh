@@ -15,6 +15,20 @@ inline constexpr int down_groups = slice_columns / down_warps / 32;
 template <int RT>
 inline constexpr int down_sums = 16 * 16 * RT;
 static_assert(down_sums<1> == down_threads);
+/// Eight neighbouring weights of one rank as bf16; zeros beyond the matrix.
+__device__ inline uint4 load_weights(const Factor& factor, std::int64_t rank, std::int64_t column) {
+    float x[8] = {};
+    if (rank < factor.rank && column < factor.depth) {
+        if (factor.vectors) {
+            load(x, factor.data + rank * factor.rank_stride + column);
+        } else {
+#pragma unroll
+            for (int i = 0; i < 8; ++i) x[i] = factor.at(rank, column + i);
+        }
+    }
+    return {pack(x[0], x[1]), pack(x[2], x[3]), pack(x[4], x[5]), pack(x[6], x[7])};
+}
+
 /// A thread's weights: of every eighth rank, in each group of columns. Those of several layers,
 /// which its registers cannot hold, lie in shared memory, where no other thread reads them.
 template <int layers, int RT>
@@ -24,6 +38,15 @@ struct SliceWeights {
     static constexpr std::size_t bytes = shared ? sizeof(uint4) * own * down_threads : 0;
 
     uint4 registers[shared ? 1 : own];
+
+    /// Those of a layer: of rank `rank`, in the group of columns that begins at `column`, and on.
+    __device__ void load(int layer, const Factor& factor, std::int64_t rank, std::int64_t column) {
+#pragma unroll
+        for (int i = 0; i < down_groups * 2 * RT; ++i) {
+            const int group = i / (2 * RT), eighth = i % (2 * RT);
+            at(layer, group, eighth) = load_weights(factor, rank + 8 * eighth, column + 32 * group);
+        }
+    }
 
     __device__ uint4& at(int layer, int group, int eighth) {
         const int i = (layer * down_groups + group) * 2 * RT + eighth;
@@ -74,20 +97,6 @@ struct LoraSlices {
     DeviceDropout dropout;
     std::int64_t depth;
 };
-
-/// Eight neighbouring weights of one rank as bf16; zeros beyond the matrix.
-__device__ inline uint4 load_weights(const Factor& factor, std::int64_t rank, std::int64_t column) {
-    float x[8] = {};
-    if (rank < factor.rank && column < factor.depth) {
-        if (factor.vectors) {
-            load(x, factor.data + rank * factor.rank_stride + column);
-        } else {
-#pragma unroll
-            for (int i = 0; i < 8; ++i) x[i] = factor.at(rank, column + i);
-        }
-    }
-    return {pack(x[0], x[1]), pack(x[2], x[3]), pack(x[4], x[5]), pack(x[6], x[7])};
-}
 
 /// sum (16 rows x 8 ranks) += x w over 32 columns.
 __device__ inline void add_narrow(float (&sum)[4], const uint4 (&x)[2], const uint4& w) {
@@ -147,11 +156,7 @@ __global__ void __launch_bounds__(down_threads, down_blocks<RT>)
 #pragma unroll
     for (int l = 0; l < layers; ++l) {
         const Factor factor = factor_of<side>(a.layer[l].slots.adapters[tile.segment], a.depth);
-#pragma unroll
-        for (int i = 0; i < down_groups * 2 * RT; ++i) {
-            const int g = i / (2 * RT), n = i % (2 * RT);
-            w.at(l, g, n) = load_weights(factor, first_rank + place + 8 * n, column + 32 * g);
-        }
+        w.load(l, factor, first_rank + place, column);
         if (threadIdx.x == 0) ranks[l] = static_cast<int>(factor.rank - first_rank);
     }
     if constexpr (gradient) {

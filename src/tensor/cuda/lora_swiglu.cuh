@@ -148,19 +148,14 @@ __global__ void __launch_bounds__(up_threads, swiglu_backward_blocks<KT>)
     const int count = static_cast<int>(tile.end - tile.first);
 #pragma unroll 1
     for (int t = 0; t < count; t += 16) {
-        uint4 mask[2], kept[2];
-        std::uint32_t left[KT][4];
+        uint4 mask[2], act[2];
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
             mask[r] = dropout.mask(a.layer.module, t + place.row + 8 * r, column);
-            kept[r] = drop(gated(gate[0][r], up[0][r]), mask[r]);
+            act[r] = gated(gate[0][r], up[0][r]);
         }
-#pragma unroll
-        for (int k = 0; k < KT; ++k) load_left_transposed<16 * KT>(left[k], ds, t, 16 * k);
-        add_gradient(da, left, kept);
-        float sum[4][4] = {};
-        wide_product<KT>(sum, ds, t, w);
-        drop(sum, mask);
+        float sum[4][4];
+        add_layer<KT>(da, sum, act, mask, ds, t, w, /*adds=*/true, /*first=*/true);
         uint4 dgate[2], dup[2];
 #pragma unroll
         for (int r = 0; r < 2; ++r) {

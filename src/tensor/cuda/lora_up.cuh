@@ -121,7 +121,7 @@ __device__ inline uint4 added(const uint4& y, const float (&sum)[4][4], int r, f
     return {out[0], out[1], out[2], out[3]};
 }
 
-/// sum = s W of 16 rows from row t on, for all tiles of 16 ranks.
+/// sum += s W of 16 rows from row t on, for all tiles of 16 ranks.
 template <int KT>
 __device__ void wide_product(float (&sum)[4][4], const Bf16* s, int t,
                              const std::uint32_t (&w)[KT][4][2]) {
@@ -131,6 +131,28 @@ __device__ void wide_product(float (&sum)[4][4], const Bf16* s, int t,
         load_left<16 * KT>(left, s, t, 16 * k);
 #pragma unroll
         for (int j = 0; j < 4; ++j) mma(sum[j], left, w[k][j][0], w[k][j][1]);
+    }
+}
+
+/// What one layer makes of 16 rows of x, whose masks these are: da += s^T drop(x), and drop'(s W)
+/// if `adds`, which is added to `total` unless it is the first.
+template <int KT>
+__device__ void add_layer(float (&da)[KT][4][4], float (&total)[4][4], const uint4 (&x)[2],
+                          const uint4 (&mask)[2], const Bf16* s, int t,
+                          const std::uint32_t (&w)[KT][4][2], bool adds, bool first) {
+    const uint4 kept[2] = {drop(x[0], mask[0]), drop(x[1], mask[1])};
+    std::uint32_t left[KT][4];
+#pragma unroll
+    for (int k = 0; k < KT; ++k) load_left_transposed<16 * KT>(left[k], s, t, 16 * k);
+    add_gradient(da, left, kept);
+    if (!adds) return;
+    float sum[4][4] = {};
+    wide_product<KT>(sum, s, t, w);
+    drop(sum, mask);
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+        float& so_far = total[i / 4][i % 4];
+        so_far = first ? sum[i / 4][i % 4] : so_far + sum[i / 4][i % 4];
     }
 }
 
@@ -176,32 +198,17 @@ __global__ void __launch_bounds__(up_threads, up_blocks<layers * KT, side>)
             if constexpr (!gradient) {
                 wide_product<KT>(total, s, t, w[l]);
             } else {
-                uint4 mask[2], kept[2];
-                std::uint32_t left[KT][4];
+                uint4 mask[2];
 #pragma unroll
                 for (int r = 0; r < 2; ++r) {
                     mask[r] = dropout.mask(a.layer[l].module, t + place.row + 8 * r, column);
-                    kept[r] = drop(x[0][r], mask[r]);
                 }
-                if (l + 1 == layers) {
-                    xs.advance();
-                    xs.load(x);
-                }
-#pragma unroll
-                for (int k = 0; k < KT; ++k) {
-                    load_left_transposed<16 * KT>(left[k], s + l * narrow, t, 16 * k);
-                }
-                add_gradient(da[l], left, kept);
-                if (!a.adds) continue;
-                float sum[4][4] = {};
-                wide_product<KT>(sum, s + l * narrow, t, w[l]);
-                drop(sum, mask);
-#pragma unroll
-                for (int i = 0; i < 16; ++i) {
-                    float& so_far = total[i / 4][i % 4];
-                    so_far = l == 0 ? sum[i / 4][i % 4] : so_far + sum[i / 4][i % 4];
-                }
+                add_layer<KT>(da[l], total, x[0], mask, s + l * narrow, t, w[l], a.adds, l == 0);
             }
+        }
+        if constexpr (gradient) {
+            xs.advance();
+            xs.load(x);
         }
         if (!a.adds) continue;
         const uint4 result[2] = {added(y[0][0], total, 0, scale), added(y[0][1], total, 1, scale)};
