@@ -61,7 +61,8 @@ void Decoder::Impl::forward_queries_and_keys(std::size_t layer, const PackedBatc
     const TensorView projected_q = a.qkv.columns(0, q_size);
     const TensorView projected_k = a.qkv.columns(q_size, kv_size);
     const TensorView v = a.qkv.columns(q_size + kv_size, kv_size);
-    if (config.qk_norm || !turns_alike(batch)) {
+    const bool turns_q = has_adapter(layer, Linear::q), turns_k = has_adapter(layer, Linear::k);
+    if (config.qk_norm || !turns_alike(batch) || !(turns_q || turns_k)) {
         lora(layer, {{Linear::q, projected_q}, {Linear::k, projected_k}, {Linear::v, v}}, all_rows_,
              a.h_attention);
         if (config.qk_norm) norm_heads(layer);
@@ -74,8 +75,8 @@ void Decoder::Impl::forward_queries_and_keys(std::size_t layer, const PackedBatc
           {Linear::k, projected_k, config.kv_heads},
           {Linear::v, v}},
          all_rows_, a.h_attention, turn);
-    if (!has_adapter(layer, Linear::q)) backend.rope(projected_q, config.heads, turn, false);
-    if (!has_adapter(layer, Linear::k)) backend.rope(projected_k, config.kv_heads, turn, false);
+    if (!turns_q) backend.rope(projected_q, config.heads, turn, false);
+    if (!turns_k) backend.rope(projected_k, config.kv_heads, turn, false);
 }
 
 void Decoder::Impl::norm_heads(std::size_t layer) {
@@ -162,14 +163,12 @@ void Decoder::Impl::forward_mlp(std::size_t layer) {
     backend.linear(a.gate_up, a.h_mlp, w.gate_up.weight, w.gate_up.bias, false);
     const TensorView gate = a.gate_up.columns(0, config.intermediate_size);
     const TensorView up = a.gate_up.columns(config.intermediate_size, config.intermediate_size);
-    const std::span<const LoraLayer> layers =
-        lora_layers(layer, {{Linear::gate, gate}, {Linear::up, up}});
-    const Slots slots{rows.slot_begin};
-    if (layers.size() == 2) {
-        backend.lora_swiglu(a.act, layers, a.h_mlp, slots, dropout(rows));
+    if (has_adapter(layer, Linear::gate) && has_adapter(layer, Linear::up)) {
+        backend.lora_swiglu(a.act, lora_layers(layer, {{Linear::gate, gate}, {Linear::up, up}}),
+                            a.h_mlp, Slots{rows.slot_begin}, dropout(rows));
         return;
     }
-    if (!layers.empty()) backend.lora(layers, a.h_mlp, slots, dropout(rows), {});
+    lora(layer, {{Linear::gate, gate}, {Linear::up, up}}, rows, a.h_mlp);
     backend.swiglu(a.act, gate, up);
 }
 

@@ -197,15 +197,8 @@ void GuardedBackend::lora(std::span<const LoraLayer> layers, TensorView x, const
     Operation run(*this, "lora");
     run.rows(slots, dropout);
     run.rows(rotary);
-    std::vector<LoraLayer> inner;
-    for (const LoraLayer& layer : run.host(layers)) {
-        run.adapters(layer.adapters, x.cols, layer.y.cols);
-        inner.push_back({.y = run.in_out(layer.y),
-                         .s = run.out(layer.s),
-                         .adapters = run.host(layer.adapters),
-                         .module = layer.module,
-                         .turned_heads = layer.turned_heads});
-    }
+    std::vector<LoraLayer> inner = run.layers(layers, x.cols);
+    for (LoraLayer& layer : inner) layer.y = run.in_out(layer.y), layer.s = run.out(layer.s);
     cpu_->lora(inner, run.in(x), slots, dropout, rotary);
 }
 
@@ -213,14 +206,8 @@ void GuardedBackend::lora_backward(TensorView dx, TensorView ds, std::span<const
                                    TensorView x, const Slots& slots, const Dropout& dropout) {
     Operation run(*this, "lora_backward");
     run.rows(slots, dropout);
-    std::vector<LoraLayer> inner;
-    for (const LoraLayer& layer : run.host(layers)) {
-        run.adapters(layer.adapters, x.cols, layer.y.cols);
-        inner.push_back({.y = run.in(layer.y),
-                         .s = run.in(layer.s),
-                         .adapters = run.host(layer.adapters),
-                         .module = layer.module});
-    }
+    std::vector<LoraLayer> inner = run.layers(layers, x.cols);
+    for (LoraLayer& layer : inner) layer.y = run.in(layer.y), layer.s = run.in(layer.s);
     cpu_->lora_backward(run.in_out(dx), run.out(ds), inner, run.in(x), slots, dropout);
 }
 

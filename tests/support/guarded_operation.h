@@ -81,6 +81,13 @@ public:
             floats(slot.b, slot.rank * out), floats(slot.db, slot.rank * out);
         }
     }
+    /// The layers, whose y and s are still the caller's.
+    std::vector<LoraLayer> layers(std::span<const LoraLayer> layers, std::int64_t in) {
+        for (const LoraLayer& layer : host(layers)) {
+            adapters(host(layer.adapters), in, layer.y.cols);
+        }
+        return {layers.begin(), layers.end()};
+    }
     void rows(const Slots& slots, const Dropout& dropout) {
         host(slots.row_begin), host(dropout.slot_key), host(dropout.row_counter);
     }

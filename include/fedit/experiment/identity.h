@@ -13,7 +13,9 @@ namespace fedit {
 
 /// Counts the changes of this program's own arithmetic that change bits although options, device
 /// and libraries stay the same. 2: dropout draws 16 bits an element (2026-11-25). 3: products in
-/// panels, gradients of adapters from sums over groups of rows (2026-11-26).
+/// panels, gradients of adapters from sums over groups of rows (2026-11-26). 4: on GPUs, adapters
+/// that share an input round dx once, dq and dk turn before they are rounded, bf16's SwiGLU takes
+/// the fast exponential (2026-11-26).
 inline constexpr int arithmetic_version = 4;
 
 /// Ordered "name = value" entries.

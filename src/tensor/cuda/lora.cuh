@@ -168,9 +168,6 @@ void launch_lora_backward(const Launch& launch, TensorView dx, TensorView ds, De
 
 // ---- in one pass with SwiGLU
 
-/// Ranks that the passes with SwiGLU take.
-inline constexpr std::int64_t most_swiglu_ranks = 32;
-
 /// lora() of gate and up, then swiglu(). `scratch`: lora_scratch_bytes(...) bytes.
 template <class Launch>
 void launch_lora_swiglu(const Launch& launch, TensorView act, DeviceLayers gate_up, TensorView x,
@@ -178,14 +175,14 @@ void launch_lora_swiglu(const Launch& launch, TensorView act, DeviceLayers gate_
     if (x.rows == 0) return;
     const std::int64_t rank = largest_rank(gate_up);
     const DeviceLayer &gate = gate_up[0], &up = gate_up[1];
-    if (rank == 0 || rank > most_swiglu_ranks || !fits_vectors(gate_up, x) ||
+    if (rank == 0 || rank > most_joined_ranks || !fits_vectors(gate_up, x) ||
         !fits(act, full_width<Bf16>)) {
         launch_lora(launch, gate_up, x, dropout, {}, scratch);
         launch_swiglu(launch, act, gate.y, up.y);
         return;
     }
     launch_inner_products<2>(launch, gate_up, x, dropout, scratch);
-    const auto pass = [&](auto tiles) {
+    choose_joined_tiles(rank, [&](auto tiles) {
         constexpr int KT = tiles();
         launch(wide_grid(act, gate.slots, up_bytes<2, KT, LoraSide::output>),
                lora_swiglu_kernel<KT>,
@@ -195,9 +192,7 @@ void launch_lora_swiglu(const Launch& launch, TensorView act, DeviceLayers gate_
                           .up = rows<Bf16>(up.y),
                           .act = rows<Bf16>(act),
                           .depth = act.cols});
-    };
-    if (rank > 16) return pass(Width<2>());
-    pass(Width<1>());
+    });
 }
 
 /// lora_backward() of `down`, whose input is act and whose dx is d_act, then swiglu_backward(). act
@@ -216,7 +211,7 @@ void launch_lora_swiglu_backward(const Launch& launch, TensorView dgate, TensorV
     }
     const bool in_place = dgate.data == gate.data && dgate.stride == gate.stride &&
                           dup.data == up.data && dup.stride == up.stride;
-    if (rank == 0 || rank > most_swiglu_ranks || !vectors || !in_place) {
+    if (rank == 0 || rank > most_joined_ranks || !vectors || !in_place) {
         launch_swiglu(launch, act, gate, up);
         launch_lora_backward(launch, d_act, ds, {&down, 1}, act, dropout, scratch);
         launch_swiglu_backward(launch, dgate, dup, d_act, gate, up);
@@ -224,7 +219,7 @@ void launch_lora_swiglu_backward(const Launch& launch, TensorView dgate, TensorV
     }
     launch_output_backward(launch, down, ds, scratch);
     const GradientShares da{scratch, down.slots, act.cols};
-    const auto pass = [&](auto tiles) {
+    choose_joined_tiles(rank, [&](auto tiles) {
         constexpr int KT = tiles();
         launch(wide_grid(act, down.slots, up_bytes<1, KT, LoraSide::input>),
                lora_swiglu_backward_kernel<KT>,
@@ -234,12 +229,7 @@ void launch_lora_swiglu_backward(const Launch& launch, TensorView dgate, TensorV
                                   .up = rows<Bf16>(up),
                                   .dropout = dropout,
                                   .depth = act.cols});
-    };
-    if (rank > 16) {
-        pass(Width<2>());
-    } else {
-        pass(Width<1>());
-    }
+    });
     launch_add_gradient<LoraSide::input>(launch, da, dropout.factor);
 }
 

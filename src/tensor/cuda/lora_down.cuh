@@ -15,6 +15,7 @@ inline constexpr int down_groups = slice_columns / down_warps / 32;
 template <int RT>
 inline constexpr int down_sums = 16 * 16 * RT;
 static_assert(down_sums<1> == down_threads);
+
 /// Eight neighbouring weights of one rank as bf16; zeros beyond the matrix.
 __device__ inline uint4 load_weights(const Factor& factor, std::int64_t rank, std::int64_t column) {
     float x[8] = {};

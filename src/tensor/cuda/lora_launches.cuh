@@ -29,12 +29,9 @@ template <LoraSide side, int count, class Launch>
 void launch_lora_slices(const Launch& launch, const LoraSlices<count>& a) {
     std::int64_t rank = 0;
     for (const LayerSlices& layer : a.layer) rank = std::max(rank, layer.slots.largest_rank);
-    if constexpr (count == 1) {
-        if (rank > 16) {
-            launch_down_tiles<side, count, 2>(launch, a, rank);
-        } else {
-            launch_down_tiles<side, count, 1>(launch, a, rank);
-        }
+    constexpr int most_tiles = count == 1 ? 2 : 1;
+    if (rank > 16) {
+        launch_down_tiles<side, count, most_tiles>(launch, a, rank);
     } else {
         launch_down_tiles<side, count, 1>(launch, a, rank);
     }
@@ -116,9 +113,22 @@ void launch_outer_product(const Launch& launch, const DeviceLayer& layer) {
                                        layer.y);
 }
 
+/// Ranks that a pass takes which joins the wide product to what stands behind it.
+inline constexpr std::int64_t most_joined_ranks = 32;
+
+/// Calls body(Width<KT>()) for the tiles of 16 ranks that such a pass needs.
+template <class Body>
+void choose_joined_tiles(std::int64_t rank, const Body& body) {
+    if (rank > 16) {
+        body(Width<2>());
+    } else {
+        body(Width<1>());
+    }
+}
+
 /// Whether one pass can add to y and turn it: pairs of columns lie in one thread.
 inline bool turns_on_the_way(const DeviceLayer& layer) {
-    if (layer.turned_heads == 0 || layer.slots.largest_rank > 32) return false;
+    if (layer.turned_heads == 0 || layer.slots.largest_rank > most_joined_ranks) return false;
     const std::int64_t half = layer.y.cols / layer.turned_heads / 2;
     return half == 32 || half == 64;
 }
@@ -137,11 +147,10 @@ void launch_turned_outer_product(const Launch& launch, const DeviceLayer& layer,
                         .rotary = rotary,
                         .depth = y.cols});
     };
-    const bool small = y.cols / layer.turned_heads == 64;
-    if (layer.slots.largest_rank > 16) {
-        return small ? pass(Width<2>(), Width<32>()) : pass(Width<2>(), Width<64>());
-    }
-    return small ? pass(Width<1>(), Width<32>()) : pass(Width<1>(), Width<64>());
+    choose_joined_tiles(layer.slots.largest_rank, [&](auto tiles) {
+        if (y.cols / layer.turned_heads == 64) return pass(tiles, Width<32>());
+        pass(tiles, Width<64>());
+    });
 }
 
 /// da += factor * the chunks' shares, or db += scale * them.

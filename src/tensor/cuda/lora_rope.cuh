@@ -54,14 +54,13 @@ __global__ void __launch_bounds__(up_threads, rope_blocks<KT>) lora_rope_kernel(
     const DeviceSlots& slots = a.layer.slots;
     const Tile tile = find_tile<gradient_chunk>(slots.row_begin, slots.count, blockIdx.x);
     if (tile.empty()) return;
-    const int quarter = static_cast<int>(threadIdx.x) % 4;
-    const int place = static_cast<int>(threadIdx.x) % 32 / 4;
     constexpr int parts = half / up_warp_columns;
     const int warp = static_cast<int>(blockIdx.y * (up_threads / 32) + threadIdx.x / 32);
     const int part = warp % parts * up_warp_columns;  // of the half
-    const std::int64_t first = std::int64_t{warp / parts} * 2 * half + part;
+    const std::int64_t head = std::int64_t{warp / parts} * 2 * half;
+    const UpPlace place = up_place(head + part);
 
-    LaneVectors<2, half> ys(a.y, tile, first + 8 * quarter, a.depth);
+    LaneVectors<2, half> ys(a.y, tile, place.column, a.depth);
     uint4 y[2][2];
     ys.load(y);
     auto* const s = reinterpret_cast<Bf16*>(dynamic_shared());
@@ -70,7 +69,7 @@ __global__ void __launch_bounds__(up_threads, rope_blocks<KT>) lora_rope_kernel(
     std::uint32_t w[2][KT][4][2];
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-        load_right(w[h], factor, 2 * quarter, first + h * half + 8 * (place / 2) + place % 2);
+        load_right(w[h], factor, place.rank, place.weight_column + h * half);
     }
     load_narrow<16 * KT>(s, a.layer.s, tile, 0, slot.rank);
     const float scale = slot.scale;
@@ -85,12 +84,12 @@ __global__ void __launch_bounds__(up_threads, rope_blocks<KT>) lora_rope_kernel(
         uint4 result[2][2];
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
-            const int row = t + place + 8 * r < count ? t + place + 8 * r : 0;
+            const int row = t + place.row + 8 * r < count ? t + place.row + 8 * r : 0;
             const std::int64_t position = a.rotary.positions[tile.first + row];
             result[0][r] = added(y[0][r], sum[0], r, scale);
             result[1][r] = added(y[1][r], sum[1], r, scale);
             turn<half>(result[0][r], result[1][r],
-                       a.rotary.table + position * 2 * half + part + 8 * quarter);
+                       a.rotary.table + position * 2 * half + (place.column - head));
         }
         // The next rows are on their way while these are written.
         const LaneVectors<2, half> current = ys;

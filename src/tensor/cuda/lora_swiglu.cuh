@@ -63,7 +63,7 @@ inline constexpr int swiglu_backward_blocks = KT == 1 ? 3 : 2;
 /// All of it, for ranks up to 16 KT. Grid as lora_up_kernel's.
 template <int KT>
 __global__ void __launch_bounds__(up_threads, swiglu_blocks<KT>) lora_swiglu_kernel(LoraSwiglu a) {
-    constexpr int narrow = gradient_chunk * narrow_stride<16 * KT>;
+    constexpr int narrow = narrow_size<16 * KT>;
     const DeviceSlots& slots = a.gate_layer.slots;
     const Tile tile = find_tile<gradient_chunk>(slots.row_begin, slots.count, blockIdx.x);
     if (tile.empty()) return;

@@ -15,8 +15,12 @@ namespace fedit::cuda {
 template <int ranks>
 inline constexpr int narrow_stride = ranks + 8;
 
+/// Elements of a chunk's rows there.
 template <int ranks>
-inline constexpr std::size_t narrow_bytes = sizeof(Bf16) * gradient_chunk* narrow_stride<ranks>;
+inline constexpr int narrow_size = gradient_chunk* narrow_stride<ranks>;
+
+template <int ranks>
+inline constexpr std::size_t narrow_bytes = sizeof(Bf16) * narrow_size<ranks>;
 
 inline constexpr std::size_t counter_bytes = sizeof(std::int64_t) * gradient_chunk;
 

@@ -56,15 +56,17 @@ struct UpPlace {
     std::int64_t weight_column;  ///< of the first product; the others' lie 2 on each
 };
 
-__device__ inline UpPlace up_place() {
+/// Of a warp whose columns begin at `first`.
+__device__ inline UpPlace up_place(std::int64_t first) {
     const int place = static_cast<int>(threadIdx.x) % 32 / 4;
     const int quarter = static_cast<int>(threadIdx.x) % 4;
-    const std::int64_t first =
-        std::int64_t{blockIdx.y} * up_columns + threadIdx.x / 32 * up_warp_columns;
     return {.row = place,
             .rank = 2 * quarter,
             .column = first + 8 * quarter,
             .weight_column = first + 8 * (place / 2) + place % 2};
+}
+__device__ inline UpPlace up_place() {
+    return up_place(std::int64_t{blockIdx.y} * up_columns + threadIdx.x / 32 * up_warp_columns);
 }
 
 /// Ranks `first`, + 1, + 8 and + 9 of a column; zeros beyond the matrix.
@@ -163,7 +165,7 @@ __global__ void __launch_bounds__(up_threads, up_blocks<layers * KT, side>)
     lora_up_kernel(LoraWide<layers> a, int first_rank) {
     constexpr bool gradient = side == LoraSide::input;
     static_assert(layers == 1 || gradient);  // outputs are not shared
-    constexpr int narrow = gradient_chunk * narrow_stride<16 * KT>;
+    constexpr int narrow = narrow_size<16 * KT>;
     const DeviceSlots& slots = a.layer[0].slots;
     const Tile tile = find_tile<gradient_chunk>(slots.row_begin, slots.count, blockIdx.x);
     if (tile.empty() || largest_rank(a.layer, tile.segment) <= first_rank) return;
