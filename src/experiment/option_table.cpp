@@ -248,8 +248,9 @@ void add_machine(Table& table) {
                "auto: cuda where the build has it and every rank finds a GPU, else cpu.",
                {"auto", "cpu", "cuda"});
     table.text("dtype", &Config::dtype, identity, train | evaluate | generate | bench, "NAME",
-               "Precision of the products with the base model; adapters stay fp32. auto: bf16 "
-               "where the device is fast in it, else fp32.",
+               "Precision of what products multiply: with the base model, in attention, of "
+               "adapters. Adapters themselves, what they gather and every sum stay fp32. auto: "
+               "bf16 where the device is fast in it, else fp32.",
                {"auto", "fp32", "bf16"});
     table.number("threads", &Config::threads, operational,
                  train | evaluate | generate | bench | doctor, "N", 0, 4096,

@@ -111,8 +111,11 @@ AttentionKeys Decoder::Impl::attention_keys(TensorView k, TensorView v, std::siz
 }
 
 AttentionShape Decoder::Impl::attention_shape(std::size_t layer) const {
-    return {config.heads, config.kv_heads, config.head_dim,
-            config.window(static_cast<std::int64_t>(layer))};
+    return {.heads = config.heads,
+            .kv_heads = config.kv_heads,
+            .head_dim = config.head_dim,
+            .window = config.window(static_cast<std::int64_t>(layer)),
+            .products = weights.head.dtype};
 }
 
 Rotary Decoder::Impl::rotary(const PackedBatch& batch, std::int64_t begin, std::int64_t end,
@@ -189,7 +192,8 @@ std::span<const LoraLayer> Decoder::Impl::lora_layers(std::size_t layer,
                                 .s = activations.layers[layer].s[static_cast<std::size_t>(linear)],
                                 .adapters = factors(linear, module),
                                 .module = static_cast<std::uint32_t>(module),
-                                .turned_heads = turned_heads});
+                                .turned_heads = turned_heads,
+                                .products = weights.head.dtype});
     }
     return lora_layers_;
 }

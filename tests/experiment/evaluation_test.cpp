@@ -39,6 +39,7 @@ TEST_P(StoryEvaluation, EqualsTheFixtureOnAnyNumberOfRanks) {
     FEDIT_REQUIRE_SHARED(fixture);
     Config config;
     config.threads = 1;
+    config.dtype = "fp32";
     const Communicator& world = test::world();
     Machine machine = choose_machine(config, world);
     const BaseModel model(world, folder, machine);
@@ -119,6 +120,7 @@ protected:
         FEDIT_REQUIRE_SHARED(folder_);
         Config config;
         config.threads = 1;
+        config.dtype = "fp32";
         machine_ = choose_machine(config, test::world());
         model_.emplace(test::world(), folder_, machine_);
         tokenizer_.emplace(Tokenizer::load(folder_));

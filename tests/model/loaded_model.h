@@ -20,10 +20,11 @@ namespace fedit::test {
 struct LoadedModel {
     explicit LoadedModel(const std::filesystem::path& path, int threads = 1)
         : LoadedModel(path, make_cpu_backend(threads)) {}
-    LoadedModel(const std::filesystem::path& path, std::unique_ptr<Backend> compute)
+    LoadedModel(const std::filesystem::path& path, std::unique_ptr<Backend> compute,
+                Dtype products = Dtype::fp32)
         : folder(path),
           backend(std::move(compute)),
-          plan(folder.config(), *backend, Dtype::fp32),
+          plan(folder.config(), *backend, products),
           memory(*backend, plan.bytes()) {
         plan.fill({memory.data(), memory.bytes()}, folder, *backend);
         weights = plan.view({memory.data(), memory.bytes()});

@@ -2,6 +2,7 @@
 #include <numeric>
 
 #include "tests/support/on_every_backend.h"
+#include "tests/tensor/cpu_products.h"
 
 namespace fedit::test {
 namespace {
@@ -76,10 +77,7 @@ protected:
     double attention_tolerance() const { return tolerance(2e-5, 1e-2); }
 };
 
-TEST_P(Attention, AgreesWithDoubleLoops) {
-    const AttentionRun run(backend(), test_case(), dtype());
-    const AttentionShape& shape = test_case().shape;
-    const double tolerance = attention_tolerance();
+void expect_double_loops(const AttentionRun& run, const AttentionShape& shape, double tolerance) {
     const auto want = naive::attention(run.q, run.k, run.v, shape, {run.begin});
     EXPECT_TRUE(close(run.out, want.out, tolerance));
     EXPECT_TRUE(close(run.lse, want.lse, tolerance));
@@ -87,6 +85,11 @@ TEST_P(Attention, AgreesWithDoubleLoops) {
     EXPECT_TRUE(close(run.dq, g.dq, tolerance, 1));
     EXPECT_TRUE(close(run.dk, g.dk, tolerance, 1));
     EXPECT_TRUE(close(run.dv, g.dv, tolerance, 1));
+}
+
+TEST_P(Attention, AgreesWithDoubleLoops) {
+    expect_double_loops(AttentionRun(backend(), test_case(), dtype()), test_case().shape,
+                        attention_tolerance());
 }
 
 TEST_P(Attention, HasTheSameBitsAgain) {
@@ -99,19 +102,44 @@ TEST_P(Attention, HasTheSameBitsAgain) {
     EXPECT_TRUE(same_bits(again.dv, first.dv));
 }
 
-class CpuAttention : public testing::TestWithParam<Case> {};
+class CpuAttention : public OnCpuProducts<Case> {
+protected:
+    AttentionRun run_on(int threads) const { return run(products(), test_case(), threads); }
+
+public:
+    static AttentionRun run(CpuProducts products, Case c, int threads) {
+        c.shape.products = dtype_of(products);
+        return {*cpu_backend_with(products, threads), c};
+    }
+};
+
+void expect_same_bits(const AttentionRun& got, const AttentionRun& want) {
+    EXPECT_TRUE(same_bits(got.out, want.out));
+    EXPECT_TRUE(same_bits(got.lse, want.lse));
+    EXPECT_TRUE(same_bits(got.dq, want.dq));
+    EXPECT_TRUE(same_bits(got.dk, want.dk));
+    EXPECT_TRUE(same_bits(got.dv, want.dv));
+}
 
 TEST_P(CpuAttention, HasTheSameBitsOnOneTwoAndThreeThreads) {
-    const auto one = make_cpu_backend(1), two = make_cpu_backend(2), three = make_cpu_backend(3);
-    const AttentionRun first(*one, GetParam());
-    for (Backend* backend : {two.get(), three.get()}) {
-        const AttentionRun run(*backend, GetParam());
-        EXPECT_TRUE(same_bits(run.out, first.out));
-        EXPECT_TRUE(same_bits(run.lse, first.lse));
-        EXPECT_TRUE(same_bits(run.dq, first.dq));
-        EXPECT_TRUE(same_bits(run.dk, first.dk));
-        EXPECT_TRUE(same_bits(run.dv, first.dv));
+    const AttentionRun first = run_on(1);
+    for (const int threads : {2, 3}) {
+        SCOPED_TRACE(std::to_string(threads) + " threads");
+        expect_same_bits(run_on(threads), first);
     }
+}
+
+TEST_P(CpuAttention, AgreesWithDoubleLoops) {
+    expect_double_loops(run_on(2), test_case().shape,
+                        dtype_of(products()) == Dtype::fp32 ? 2e-5 : 1e-2);
+}
+
+class CpuAttentionInBf16 : public testing::TestWithParam<Case> {};
+
+TEST_P(CpuAttentionInBf16, HasTheBitsOfItsEmulation) {
+    if (!has_bf16_instructions()) GTEST_SKIP() << "this CPU has no bf16 instructions";
+    expect_same_bits(CpuAttention::run(CpuProducts::bf16, GetParam(), 2),
+                     CpuAttention::run(CpuProducts::emulated_bf16, GetParam(), 2));
 }
 
 const std::initializer_list<Case> cases{
@@ -133,7 +161,9 @@ const std::initializer_list<Case> cases{
     {{8, 1, 64}, {63, 129, 1}, 8},
 };
 INSTANTIATE_TEST_SUITE_P(Shapes, Attention, on_every_backend(cases), named_by(case_name));
-INSTANTIATE_TEST_SUITE_P(Shapes, CpuAttention, testing::ValuesIn(cases),
+INSTANTIATE_TEST_SUITE_P(Shapes, CpuAttention, on_cpu_products(cases),
+                         named_by_products(case_name));
+INSTANTIATE_TEST_SUITE_P(Shapes, CpuAttentionInBf16, testing::ValuesIn(cases),
                          [](const auto& test) { return case_name(test.param); });
 
 class TurnedAttention : public Attention {};
@@ -196,11 +226,12 @@ TEST_P(Cache, QueriesAreTheLastOfTheirKeys) {
 }
 
 /// A GPU's kernel cuts keys into tiles from a query's first, which differs between the passes.
-class CpuCache : public testing::TestWithParam<AttentionShape> {};
+class CpuCache : public OnCpuProducts<AttentionShape> {};
 
 TEST_P(CpuCache, AQueryHasTheSameBitsAsInAPassOverItsWholeSequence) {
-    const AttentionShape& shape = GetParam();
-    const auto backend = make_cpu_backend(2);
+    AttentionShape shape = test_case();
+    shape.products = dtype_of(products());
+    const auto backend = cpu_backend_with(products(), 2);
     const std::int64_t tokens = 310;
     const AttentionRun whole(*backend, {shape, {tokens}});
     const DeviceMatrix k(*backend, whole.k), v(*backend, whole.v);
@@ -225,8 +256,8 @@ std::string shape_of_heads(const AttentionShape& shape) {
            std::to_string(shape.window);
 }
 INSTANTIATE_TEST_SUITE_P(Shapes, Cache, on_every_backend(cache_shapes), named_by(shape_of_heads));
-INSTANTIATE_TEST_SUITE_P(Shapes, CpuCache, testing::ValuesIn(cache_shapes),
-                         [](const auto& test) { return shape_of_heads(test.param); });
+INSTANTIATE_TEST_SUITE_P(Shapes, CpuCache, on_cpu_products(cache_shapes),
+                         named_by_products(shape_of_heads));
 
 struct Once {};
 class OneAttention : public OnEveryBackend<Once> {};

@@ -7,7 +7,7 @@
 #include "fedit/train/batch.h"
 #include "fedit/train/local_trainer.h"
 #include "tests/support/backends.h"
-#include "tests/tensor/cpu_layouts.h"
+#include "tests/tensor/cpu_products.h"
 #include "tests/train/records.h"
 #include "tests/train/tiny_training.h"
 
@@ -69,11 +69,13 @@ void expect_same(const TrainOutcome& a, const TrainOutcome& b) {
     EXPECT_EQ(a.state.stats.gradient_norm, b.state.stats.gradient_norm);
 }
 
-class CohortOnACpu : public Cohort, public testing::WithParamInterface<CpuLayout> {};
+class CohortOnACpu : public Cohort, public testing::WithParamInterface<CpuProducts> {};
 
 TEST_P(CohortOnACpu, OfOneTwoAndFourHasTheBitsOfEachAlone) {
-    TinyTraining tiny("one_thread", cpu_backend_of(GetParam(), 1));
-    TinyTraining two_threads("two_threads", cpu_backend_of(GetParam(), 2));
+    const Dtype products = dtype_of(GetParam());
+    TinyTraining tiny("one_thread", cpu_backend_with(GetParam(), 1), Recompute::none, products);
+    TinyTraining two_threads("two_threads", cpu_backend_with(GetParam(), 2), Recompute::none,
+                             products);
     std::vector<TrainOutcome> alone;
     for (std::size_t k = 0; k < records_.size(); ++k) {
         alone.push_back(tiny.train(ragged_config(), members({k})).front());
@@ -93,11 +95,10 @@ TEST_P(CohortOnACpu, OfOneTwoAndFourHasTheBitsOfEachAlone) {
     expect_as_alone(two_threads, {1, 3});
 }
 
-INSTANTIATE_TEST_SUITE_P(Layouts, CohortOnACpu,
-                         testing::Values(CpuLayout::panels, CpuLayout::blocked),
-                         [](const auto& test) {
-                             return test.param == CpuLayout::panels ? "panels" : "blocked";
-                         });
+INSTANTIATE_TEST_SUITE_P(Products, CohortOnACpu,
+                         testing::Values(CpuProducts::panels, CpuProducts::blocked,
+                                         CpuProducts::bf16, CpuProducts::emulated_bf16),
+                         [](const auto& test) { return name_of(test.param); });
 
 TEST_F(Cohort, RepeatsItsOwnBits) {
     TinyTraining once("once"), again("again");

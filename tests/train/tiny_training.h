@@ -17,8 +17,8 @@ struct TinyTraining {
     explicit TinyTraining(const std::string& folder, int threads = 1)
         : TinyTraining(folder, make_cpu_backend(threads)) {}
     TinyTraining(const std::string& folder, std::unique_ptr<Backend> backend,
-                 Recompute recompute = Recompute::none)
-        : model(write_tiny_model(fresh_folder(folder)), std::move(backend)),
+                 Recompute recompute = Recompute::none, Dtype products = Dtype::fp32)
+        : model(write_tiny_model(fresh_folder(folder)), std::move(backend), products),
           layout(make_lora_layout(model.config(),
                                   {.r = 3, .alpha = 6, .target_modules = {"all-linear"}})),
           decoder(model.config(), model.weights, layout, *model.backend, recompute) {}

@@ -15,8 +15,10 @@ namespace fedit {
 /// and libraries stay the same. 2: dropout draws 16 bits an element (2026-11-25). 3: products in
 /// panels, gradients of adapters from sums over groups of rows (2026-11-26). 4: on GPUs, adapters
 /// that share an input round dx once, dq and dk turn before they are rounded, bf16's SwiGLU takes
-/// the fast exponential (2026-11-26).
-inline constexpr int arithmetic_version = 4;
+/// the fast exponential (2026-11-26). 5: on CPUs, attention sums whole vectors of weights, in
+/// double, and beside bf16 products the operands of attention and adapters are bf16 too
+/// (2026-11-26).
+inline constexpr int arithmetic_version = 5;
 
 /// Ordered "name = value" entries.
 class Identity {

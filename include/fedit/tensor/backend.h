@@ -65,6 +65,7 @@ struct LoraLayer {
     std::span<const LoraSlot> adapters{};  ///< one a slot
     std::uint32_t module = 0;              ///< place of the linear layer in the layout
     std::int64_t turned_heads = 0;         ///< of y, which lora() turns as its `rotary` says
+    Dtype products = Dtype::fp32;          ///< as AttentionShape::products
 };
 
 /// Dropout on an adapter's input. Element (t, j) has 16 random bits: of i = j % 8, the low (i even)
@@ -99,6 +100,9 @@ struct Sequences {
 struct AttentionShape {
     std::int64_t heads = 0, kv_heads = 0, head_dim = 0;
     std::int64_t window = 0;  ///< position i sees position j <= i if i - j < window; 0: every one
+    /// What operands of products are rounded to where activations are fp32. bf16 activations are
+    /// multiplied as they are.
+    Dtype products = Dtype::fp32;
 };
 
 /// How each head of a row turns: its halves (i, i + d/2) by position * inv_freq[i], as Hugging Face

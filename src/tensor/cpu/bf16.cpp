@@ -5,31 +5,27 @@
 #include <hwy/highway.h>
 
 #include "tensor/cpu/bf16.h"
+#include "tensor/cpu/operands-inl.h"
 #include "tensor/cpu/parallel.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace fedit::cpu::HWY_NAMESPACE {
 
-namespace hn = hwy::HWY_NAMESPACE;
+template <class O>
+HWY_INLINE void RoundRowsBy(std::uint16_t* to, TensorView x) {
+    for (std::int64_t t = 0; t < x.rows; ++t) {
+        const float* const from = x.row(t);
+        ForEach(x.cols, [to, from, next = x.stride](auto d, std::int64_t j) HWY_ATTR {
+            hwy::Prefetch(from + next + j);
+            O::Store(d, hn::LoadU(d, from + j), to + j);
+        });
+        to += x.cols;
+    }
+}
 
-void RoundRow(std::uint16_t* HWY_RESTRICT to, const float* HWY_RESTRICT from, std::int64_t count) {
-    const hn::ScalableTag<float> df;
-    const hn::RebindToUnsigned<decltype(df)> du;
-    const hn::RebindToSigned<decltype(df)> di;
-    const hn::Rebind<std::uint16_t, decltype(df)> d16;
-    const auto lanes = static_cast<std::int64_t>(hn::Lanes(df));
-    const auto round = [&](auto value) HWY_ATTR {
-        const auto bits = hn::BitCast(du, value);
-        const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1));
-        const auto rounded = hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7fff)));
-        const auto quiet = hn::Or(bits, hn::Set(du, 0x400000));
-        const auto is_nan = hn::RebindMask(du, hn::IsNaN(value));
-        const auto high = hn::ShiftRight<16>(hn::IfThenElse(is_nan, quiet, rounded));
-        return hn::DemoteTo(d16, hn::BitCast(di, high));
-    };
-    std::int64_t i = 0;
-    for (; i + lanes <= count; i += lanes) hn::StoreU(round(hn::LoadU(df, from + i)), d16, to + i);
-    for (; i < count; ++i) to[i] = hn::GetLane(round(hn::Set(df, from[i])));
+void RoundRows(Operands operands, std::uint16_t* to, TensorView x) {
+    if (operands == Operands::bf16) return RoundRowsBy<NativeBf16>(to, x);
+    RoundRowsBy<EmulatedBf16>(to, x);
 }
 
 }  // namespace fedit::cpu::HWY_NAMESPACE
@@ -41,12 +37,12 @@ HWY_AFTER_NAMESPACE();
 
 namespace fedit::cpu {
 
-HWY_EXPORT(RoundRow);
+HWY_EXPORT(RoundRows);
 
-void round_to_bf16(int threads, std::uint16_t* to, TensorView x) {
-    const auto round_row = HWY_DYNAMIC_DISPATCH(RoundRow);
+void round_to_bf16(int threads, Operands operands, std::uint16_t* to, TensorView x) {
+    const auto round = HWY_DYNAMIC_DISPATCH(RoundRows);
     parallel_blocks(threads, x.rows, 16, [&](std::int64_t begin, std::int64_t end) noexcept {
-        for (std::int64_t t = begin; t < end; ++t) round_row(to + t * x.cols, x.row(t), x.cols);
+        round(operands, to + begin * x.cols, x.row_range(begin, end - begin));
     });
 }
 

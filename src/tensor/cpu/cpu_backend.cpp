@@ -82,6 +82,12 @@ Dtype CpuBackend::activation_dtype(Dtype /*products*/) const {
     return Dtype::fp32;
 }
 
+Operands CpuBackend::operands_for(Dtype products) const {
+    if (products == Dtype::fp32) return Operands::fp32;
+    return products_.choice().bf16 == Bf16Products::native ? Operands::bf16
+                                                           : Operands::emulated_bf16;
+}
+
 void* CpuBackend::allocate(std::size_t bytes) {
     return allocate_aligned(bytes).release();
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "fedit/tensor/backend.h"
+#include "tensor/cpu/operands.h"
 #include "tensor/cpu/products.h"
 #include "tensor/cpu/scratch.h"
 #include "tensor/rope_table.h"
@@ -85,6 +86,8 @@ public:
                           std::span<const float> x0, double weight) override;
 
 private:
+    /// What attention's and adapters' products multiply, for a model whose products are `products`.
+    Operands operands_for(Dtype products) const;
     void lora_of(const LoraLayer& layer, TensorView x, const Slots& slots, const Dropout& dropout);
     void lora_backward_of(const LoraBackward& call);
 

@@ -77,16 +77,18 @@ HWY_INLINE Words KeepBitsOf(const PhiloxBlocks& words, std::uint16_t threshold) 
 }
 
 /// The keep bits of one row: byte i holds those of columns 8 i .. 8 i + 7. Writes up to
-/// keep_bytes(cols) bytes. The row itself, `x`, is fetched meanwhile.
+/// keep_bytes(cols) bytes. Meanwhile fetch(begin, end) asks for what will be needed of those
+/// columns.
+template <class Fetch>
 HWY_INLINE void DrawKeepBits(std::uint8_t* keep, const DropoutRow& row, std::int64_t cols,
-                             const float* x) {
+                             const Fetch& fetch) {
     const WordTag d;
     const hn::RebindToSigned<FloatTag> signed_tag;
     const hn::Rebind<std::uint8_t, FloatTag> byte_tag;
     const std::int64_t lanes = FloatLanes();
     // Two vectors at once: a round is a chain of dependent steps that one would leave waiting.
     for (std::int64_t block = 0; block * 8 < cols; block += 2 * lanes) {
-        PrefetchToL2(x + block * 8, std::min(2 * lanes * 8, cols - block * 8));
+        fetch(block * 8, std::min(block * 8 + 2 * lanes * 8, cols));
         PhiloxBlocks a = FirstCounters(row, block), b = FirstCounters(row, block + lanes);
         auto key0 = static_cast<std::uint32_t>(row.key);
         auto key1 = static_cast<std::uint32_t>(row.key >> 32);
@@ -123,13 +125,6 @@ HWY_INLINE hn::Vec<D> Dropped(D d, const float* x, const std::uint8_t* keep, std
                               float factor) {
     const auto scaled = hn::Mul(hn::LoadU(d, x + j), hn::Set(d, factor));
     return hn::IfThenElseZero(KeptMask(d, keep, j), scaled);
-}
-
-/// to = factor x where kept, else 0.
-HWY_INLINE void DropRow(float* to, const float* x, const std::uint8_t* keep, std::int64_t cols,
-                        float factor) {
-    ForEach(cols, [&](auto d, std::int64_t j)
-                      HWY_ATTR { hn::StoreU(Dropped(d, x, keep, j, factor), d, to + j); });
 }
 
 /// to += factor x where kept.

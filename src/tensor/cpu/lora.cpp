@@ -12,29 +12,54 @@ HWY_BEFORE_NAMESPACE();
 namespace fedit::cpu::HWY_NAMESPACE {
 
 /// Panels of A^T (in x rank) and of scale B^T (rank x out).
-void PackLora(float* a_panels, float* b_panels, const LoraSlot& adapter, std::int64_t in,
-              std::int64_t out) {
-    PackTransposed(a_panels, adapter.a, in, in, adapter.rank, 1.0F);
-    PackTransposed(b_panels, adapter.b, adapter.rank, adapter.rank, out, adapter.scale);
+void PackLora(Operands operands, float* a_panels, float* b_panels, const LoraSlot& adapter,
+              std::int64_t in, std::int64_t out) {
+    WithOperands(operands, [&]<class O>(O) HWY_ATTR {
+        PackTransposed<O>(a_panels, adapter.a, in, in, adapter.rank, 1.0F);
+        PackTransposed<O>(b_panels, adapter.b, adapter.rank, adapter.rank, out, adapter.scale);
+    });
 }
 
-void DropBlockRow(float* to, const float* x, std::uint8_t* keep, const DropoutRow& row,
-                  std::int64_t cols, float factor) {
-    DrawKeepBits(keep, row, cols, x);
-    DropRow(to, x, keep, cols, factor);
+/// A row of drop(x), in words. The row of y (y_cols) that will be added to is fetched meanwhile.
+void DropBlockRow(Operands operands, float* to, const float* x, std::uint8_t* keep,
+                  const DropoutRow& row, std::int64_t cols, float factor, const float* y,
+                  std::int64_t y_cols) {
+    DrawKeepBits(keep, row, cols, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+        PrefetchToL2(x + begin, end - begin);
+        PrefetchShare(y, y_cols, begin, end, cols);
+    });
+    WithOperands(operands, [&]<class O>(O) HWY_ATTR {
+        StoreWords<O>(to, cols, [&](auto d, std::int64_t j) HWY_ATTR {
+            return Dropped(d, x, keep, j, factor);
+        });
+    });
 }
 
 /// s = x A^T; y += s (scale B^T), for the rows of one block.
-void LoraBlock(TensorView y, TensorView s, TensorView x, const float* a_panels,
-               const float* b_panels) {
-    const std::int64_t rank = s.cols, in = x.cols;
-    for (std::int64_t p = 0; p < in; p += lora_block_depth) {
-        Multiply(x.rows, rank, std::min(lora_block_depth, in - p), {x.floats() + p, x.stride, 1},
-                 a_panels + p * PanelCols(), in, s.floats(), s.stride,
-                 p == 0 ? Result::write : Result::add);
+template <class O>
+HWY_INLINE void MultiplyLora(TensorView y, TensorView s, const LeftOperand& x, std::int64_t in,
+                             const LoraBlockPanels& panels) {
+    const std::int64_t rank = s.cols, depth = words_of(O::kind, in);
+    for (std::int64_t p = 0; p < depth; p += lora_block_depth) {
+        Multiply<O>(s.rows, rank, std::min(lora_block_depth, depth - p), x.depth_from(p),
+                    panels.a + p * PanelCols(), depth, s.floats(), s.stride,
+                    p == 0 ? Result::write : Result::add);
     }
-    Multiply(y.rows, y.cols, rank, {s.floats(), s.stride, 1}, b_panels, rank, y.floats(), y.stride,
-             Result::add);
+    const std::int64_t rank_words = words_of(O::kind, rank);
+    Multiply<O>(y.rows, y.cols, rank_words, Left<O>(panels.s_words, s), panels.b, rank_words,
+                y.floats(), y.stride, Result::add);
+}
+
+/// The same, of x itself or of the words of its dropped rows, `dropped`. Words that are made of x
+/// go to `words`.
+void LoraBlock(Operands operands, TensorView y, TensorView s, TensorView x, const float* dropped,
+               float* words, const LoraBlockPanels& panels) {
+    WithOperands(operands, [&]<class O>(O) HWY_ATTR {
+        const LeftOperand left = dropped != nullptr
+                                     ? LeftOperand{dropped, word_stride(O::kind, x.cols), 1}
+                                     : Left<O>(words, x);
+        MultiplyLora<O>(y, s, left, x.cols, panels);
+    });
 }
 
 }  // namespace fedit::cpu::HWY_NAMESPACE
@@ -84,44 +109,44 @@ void CpuBackend::lora(std::span<const LoraLayer> layers, TensorView x, const Slo
 
 void CpuBackend::lora_of(const LoraLayer& layer, TensorView x, const Slots& slots,
                          const Dropout& dropout) {
+    const Operands operands = operands_for(layer.products);
     const std::span<const LoraSlot> adapters = layer.adapters;
     const std::int64_t in = x.cols, out = layer.y.cols;
     const std::vector<RowBlock> blocks = row_blocks(slots, adapters, lora_block_rows);
     const LoraPanels panels = place_panels(adapters, in, out);
-    const bool drops = dropout.p > 0;
-    const std::int64_t dropped_floats = drops ? aligned_floats(lora_block_rows * in) : 0;
-    float* const memory =
-        scratch_.floats(panels.size + threads_ * (dropped_floats + keep_bytes(in) / 4));
-    float* const dropped = memory + panels.size;
-    auto* const keep = reinterpret_cast<std::uint8_t*>(dropped + threads_ * dropped_floats);
+    const std::int64_t x_floats = lora_block_rows * word_stride(operands, in);
+    const std::int64_t s_floats = lora_block_rows * word_stride(operands, layer.s.cols);
+    const std::int64_t thread_floats = x_floats + s_floats + keep_bytes(in) / 4;
+    float* const memory = scratch_.floats(panels.size + threads_ * thread_floats);
 
     const auto pack = HWY_DYNAMIC_DISPATCH(PackLora);
     parallel_for(threads_, slots.count(), [&](std::int64_t slot, int) noexcept {
         const auto i = static_cast<std::size_t>(slot);
-        pack(memory + panels.a[i], memory + panels.b[i], adapters[i], in, out);
+        pack(operands, memory + panels.a[i], memory + panels.b[i], adapters[i], in, out);
     });
 
     const auto multiply = HWY_DYNAMIC_DISPATCH(LoraBlock);
     const auto drop_row = HWY_DYNAMIC_DISPATCH(DropBlockRow);
-    const float factor = dropout.factor();
+    const std::int64_t stride = word_stride(operands, in);
     const auto block_count = static_cast<std::int64_t>(blocks.size());
     parallel_for(threads_, block_count, [&](std::int64_t task, int thread) noexcept {
         const RowBlock& block = blocks[static_cast<std::size_t>(task)];
         const auto slot = static_cast<std::size_t>(block.slot);
         const std::int64_t rows = block.end - block.begin;
-        TensorView input = x.row_range(block.begin, rows);
-        if (drops) {
-            const TensorView kept = fp32_view(dropped + thread * dropped_floats, rows, in);
-            for (std::int64_t i = 0; i < rows; ++i) {
-                drop_row(kept.row(i), input.row(i), keep + thread * keep_bytes(in),
-                         dropout_row(dropout, layer.module, block.slot, block.begin + i), in,
-                         factor);
-            }
-            input = kept;
+        const TensorView input = x.row_range(block.begin, rows);
+        float* const x_words = memory + panels.size + thread * thread_floats;
+        float* const s_words = x_words + x_floats;
+        auto* const keep = reinterpret_cast<std::uint8_t*>(s_words + s_floats);
+        const bool drops = dropout.p > 0;
+        for (std::int64_t i = 0; drops && i < rows; ++i) {
+            drop_row(operands, x_words + i * stride, input.row(i), keep,
+                     dropout_row(dropout, layer.module, block.slot, block.begin + i), in,
+                     dropout.factor(), layer.y.row(block.begin + i), out);
         }
-        multiply(layer.y.row_range(block.begin, rows),
+        multiply(operands, layer.y.row_range(block.begin, rows),
                  layer.s.row_range(block.begin, rows).columns(0, adapters[slot].rank), input,
-                 memory + panels.a[slot], memory + panels.b[slot]);
+                 drops ? x_words : nullptr, x_words,
+                 {memory + panels.a[slot], memory + panels.b[slot], s_words});
     });
 }
 

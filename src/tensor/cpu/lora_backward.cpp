@@ -5,6 +5,8 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include <cstring>
+
 #include "tensor/cpu/dropout-inl.h"
 #include "tensor/cpu/lora_blocks.h"
 #include "tensor/cpu/lora_gradient.h"
@@ -14,21 +16,24 @@ HWY_BEFORE_NAMESPACE();
 namespace fedit::cpu::HWY_NAMESPACE {
 
 /// Panels of scale B (out x rank) and of A (rank x in).
-void PackLoraBackward(float* b_panels, float* a_panels, const LoraSlot& adapter, std::int64_t in,
-                      std::int64_t out) {
-    PackRows(b_panels, adapter.b, adapter.rank, out, adapter.rank, adapter.scale);
-    PackRows(a_panels, adapter.a, in, adapter.rank, in, 1.0F);
+void PackLoraBackward(Operands operands, float* b_panels, float* a_panels, const LoraSlot& adapter,
+                      std::int64_t in, std::int64_t out) {
+    WithOperands(operands, [&]<class O>(O) HWY_ATTR {
+        PackRows<O>(b_panels, adapter.b, adapter.rank, out, adapter.rank, adapter.scale);
+        PackRows<O>(a_panels, adapter.a, in, adapter.rank, in, 1.0F);
+    });
 }
 
-/// dx += drop'(ds A) for at most tile_rows rows.
-HWY_INLINE void AddDroppedProduct(TensorView dx, const LeftOperand& ds, std::int64_t rank,
+/// dx += drop'(ds A) for at most tile_rows rows; `depth` is the rank in words.
+template <class O>
+HWY_INLINE void AddDroppedProduct(TensorView dx, const LeftOperand& ds, std::int64_t depth,
                                   const float* a_panels, const KeepBits& keep) {
     HWY_ALIGN float product[tile_rows * max_panel_cols];
     const std::int64_t width = PanelCols();
     for (std::int64_t j = 0; j < dx.cols; j += width) {
         const std::int64_t cols = std::min(width, dx.cols - j);
-        Multiply(dx.rows, width, rank, ds, a_panels + j * rank, rank, product, width,
-                 Result::write);
+        Multiply<O>(dx.rows, width, depth, ds, a_panels + j * depth, depth, product, width,
+                    Result::write);
         for (std::int64_t i = 0; i < dx.rows; ++i) {
             AddDroppedRow(dx.row(i) + j, product + i * width, keep.bytes + i * keep.stride + j / 8,
                           cols, keep.factor);
@@ -37,57 +42,101 @@ HWY_INLINE void AddDroppedProduct(TensorView dx, const LeftOperand& ds, std::int
 }
 
 /// The panels of a block of rows, which are dropped first where `keep` is given.
+template <class O>
 HWY_INLINE void PackBlock(float* panels, TensorView x, const KeepBits& keep) {
-    for (std::int64_t t = 0; t < x.rows; ++t) {
-        const float* const from = x.row(t);
-        const std::uint8_t* const kept = keep.bytes + t * keep.stride;
-        if (keep.bytes == nullptr) {
-            PackRow(panels, t, block_panel_depth, x.cols,
-                    [&](auto d, std::int64_t j) HWY_ATTR { return hn::LoadU(d, from + j); });
-        } else {
-            PackRow(panels, t, block_panel_depth, x.cols, [&](auto d, std::int64_t j) HWY_ATTR {
-                return Dropped(d, from, kept, j, keep.factor);
-            });
+    const std::int64_t depth = words_of(O::kind, block_panel_depth);
+    if (keep.bytes == nullptr) {
+        PackRowsOf<O>(panels, x.rows, x.cols, depth, [x](std::int64_t t) {
+            const float* const from = x.row(t);
+            return [from](auto d, std::int64_t j) HWY_ATTR { return hn::LoadU(d, from + j); };
+        });
+    } else {
+        PackRowsOf<O>(panels, x.rows, x.cols, depth, [x, keep](std::int64_t t) {
+            const float* const from = x.row(t);
+            const std::uint8_t* const kept = keep.bytes + t * keep.stride;
+            return [from, kept, factor = keep.factor](auto d, std::int64_t j)
+                       HWY_ATTR { return Dropped(d, from, kept, j, factor); };
+        });
+    }
+}
+
+/// A block of rows as left operand and in panels, each number read once.
+template <class O>
+HWY_INLINE LeftOperand LeftAndPanels(const GradientGroup& group, TensorView x) {
+    if constexpr (O::kind == Operands::fp32) {
+        PackBlock<O>(group.panels, x, KeepBits{});
+        return Left<O>(group.words, x);
+    } else {
+        const std::int64_t stride = word_stride(O::kind, x.cols);
+        float* const words = group.words;
+        const auto halves = [words, stride](std::int64_t t) {
+            return reinterpret_cast<std::uint16_t*>(words + t * stride);
+        };
+        PackRowsOf<O>(group.panels, x.rows, x.cols, words_of(O::kind, block_panel_depth),
+                      [x, halves](std::int64_t t) {
+                          return [from = x.row(t), to = halves(t)](auto d, std::int64_t j)
+                                     HWY_ATTR {
+                                         const auto numbers = hn::LoadU(d, from + j);
+                                         O::Store(d, numbers, to + j);
+                                         return numbers;
+                                     };
+                      });
+        const std::uint16_t zero = 0;
+        for (std::int64_t t = 0; x.cols % 2 != 0 && t < x.rows; ++t) {
+            std::memcpy(halves(t) + x.cols, &zero, sizeof zero);
         }
+        return {group.words, stride, 1};
     }
 }
 
 /// ds = dy (scale B); db = or += s^T dy, for a block of rows.
+template <class O>
 HWY_INLINE void BlockOfDs(TensorView ds, TensorView dy, TensorView s, const GradientGroup& group,
                           Result result) {
-    const std::int64_t rank = ds.cols, out = dy.cols;
-    for (std::int64_t p = 0; p < out; p += lora_block_depth) {
-        Multiply(dy.rows, rank, std::min(lora_block_depth, out - p),
-                 {dy.floats() + p, dy.stride, 1}, group.b_panels + p * PanelCols(), out,
-                 ds.floats(), ds.stride, p == 0 ? Result::write : Result::add);
+    const std::int64_t rank = ds.cols, out = dy.cols, depth = words_of(O::kind, out);
+    const LeftOperand left = LeftAndPanels<O>(group, dy);
+    for (std::int64_t p = 0; p < depth; p += lora_block_depth) {
+        Multiply<O>(dy.rows, rank, std::min(lora_block_depth, depth - p), left.depth_from(p),
+                    group.b_panels + p * PanelCols(), depth, ds.floats(), ds.stride,
+                    p == 0 ? Result::write : Result::add);
     }
-    PackBlock(group.panels, dy, KeepBits{});
-    Multiply(rank, out, dy.rows, {s.floats(), 1, s.stride}, group.panels, block_panel_depth,
-             group.db, out, result);
+    Multiply<O>(rank, out, words_of(O::kind, dy.rows), LeftTransposed<O>(group.words, s),
+                group.panels, words_of(O::kind, block_panel_depth), group.db, out, result);
 }
 
 /// da = or += ds^T drop(x), for a block of rows.
+template <class O>
 HWY_INLINE void BlockOfDa(TensorView x, TensorView ds, const KeepBits& keep,
                           const GradientGroup& group, Result result) {
-    PackBlock(group.panels, x, keep);
-    Multiply(ds.cols, x.cols, x.rows, {ds.floats(), 1, ds.stride}, group.panels, block_panel_depth,
-             group.da, x.cols, result);
+    PackBlock<O>(group.panels, x, keep);
+    Multiply<O>(ds.cols, x.cols, words_of(O::kind, x.rows), LeftTransposed<O>(group.words, ds),
+                group.panels, words_of(O::kind, block_panel_depth), group.da, x.cols, result);
 }
 
 /// dx += drop'(ds A), for a block of rows.
+template <class O>
 HWY_INLINE void BlockOfDx(TensorView dx, TensorView ds, const KeepBits& keep,
                           const GradientGroup& group) {
-    const std::int64_t rank = ds.cols;
+    const std::int64_t depth = words_of(O::kind, ds.cols);
+    const LeftOperand left = Left<O>(group.words, ds);
     if (keep.bytes == nullptr) {
-        Multiply(dx.rows, dx.cols, rank, {ds.floats(), ds.stride, 1}, group.a_panels, rank,
-                 dx.floats(), dx.stride, Result::add);
+        Multiply<O>(dx.rows, dx.cols, depth, left, group.a_panels, depth, dx.floats(), dx.stride,
+                    Result::add);
         return;
     }
     for (std::int64_t i = 0; i < dx.rows; i += tile_rows) {
-        AddDroppedProduct(dx.row_range(i, std::min<std::int64_t>(tile_rows, dx.rows - i)),
-                          {ds.row(i), ds.stride, 1}, rank, group.a_panels,
-                          {keep.bytes + i * keep.stride, keep.stride, keep.factor});
+        AddDroppedProduct<O>(dx.row_range(i, std::min<std::int64_t>(tile_rows, dx.rows - i)),
+                             left.rows_from(i), depth, group.a_panels,
+                             {keep.bytes + i * keep.stride, keep.stride, keep.factor});
     }
+}
+
+/// Asks for columns [begin, end) of row t of x and dx, and for as great a part of dy.
+HWY_INLINE void FetchRow(const LoraBackward& call, std::int64_t t, std::int64_t begin,
+                         std::int64_t end) {
+    PrefetchShare(call.dy.row(t), call.dy.cols, begin, end, call.x.cols);
+    PrefetchToL2(call.x.row(t) + begin, end - begin);
+    if (call.dx.data != nullptr) PrefetchToL2(call.dx.row(t) + begin, end - begin);
 }
 
 /// ds, dx and a partial gradient of the rows of one group.
@@ -102,13 +151,17 @@ void LoraBackwardGroup(const LoraBackward& call, const RowBlock& group_rows,
         for (std::int64_t i = 0; keep.bytes != nullptr && i < rows; ++i) {
             DrawKeepBits(group.keep + i * keep.stride,
                          dropout_row(call.dropout, call.module, group_rows.slot, t + i),
-                         call.x.cols, call.x.row(t + i));
+                         call.x.cols, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+                             FetchRow(call, t + i, begin, end);
+                         });
         }
         const TensorView ds = call.ds.row_range(t, rows).columns(0, rank);
         const TensorView s = call.s.row_range(t, rows).columns(0, rank);
-        BlockOfDs(ds, call.dy.row_range(t, rows), s, group, result);
-        BlockOfDa(call.x.row_range(t, rows), ds, keep, group, result);
-        if (call.dx.data != nullptr) BlockOfDx(call.dx.row_range(t, rows), ds, keep, group);
+        WithOperands(call.operands, [&]<class O>(O) HWY_ATTR {
+            BlockOfDs<O>(ds, call.dy.row_range(t, rows), s, group, result);
+            BlockOfDa<O>(call.x.row_range(t, rows), ds, keep, group, result);
+            if (call.dx.data != nullptr) BlockOfDx<O>(call.dx.row_range(t, rows), ds, keep, group);
+        });
     }
 }
 
@@ -217,8 +270,10 @@ public:
         b_floats_ = aligned_floats(panel_floats(out, rank));
         slot_floats_ = b_floats_ + aligned_floats(panel_floats(rank, in));
         panel_floats_ = panel_floats(block_panel_depth, std::max(in, out));
+        words_floats_ = lora_block_rows * word_stride(call.operands, std::max(out, rank));
         const std::int64_t sum_floats = aligned_floats(gradient_block_cols * rank);
-        thread_floats_ = std::max(panel_floats_ + lora_block_rows * keep_bytes(in) / 4, sum_floats);
+        thread_floats_ = std::max(
+            panel_floats_ + words_floats_ + lora_block_rows * keep_bytes(in) / 4, sum_floats);
         partial_ = scratch.floats(aligned_floats(partial_floats) +
                                   call.slots.count() * slot_floats_ + threads * thread_floats_);
         slots_ = partial_ + aligned_floats(partial_floats);
@@ -229,12 +284,14 @@ public:
     float* b_panels(std::int64_t slot) const { return slots_ + slot * slot_floats_; }
     float* a_panels(std::int64_t slot) const { return b_panels(slot) + b_floats_; }
     float* of_thread(int thread) const { return threads_ + thread * thread_floats_; }
+    float* words(int thread) const { return of_thread(thread) + panel_floats_; }
     std::uint8_t* keep(int thread) const {
-        return reinterpret_cast<std::uint8_t*>(of_thread(thread) + panel_floats_);
+        return reinterpret_cast<std::uint8_t*>(words(thread) + words_floats_);
     }
 
 private:
-    std::int64_t b_floats_ = 0, slot_floats_ = 0, panel_floats_ = 0, thread_floats_ = 0;
+    std::int64_t b_floats_ = 0, slot_floats_ = 0, panel_floats_ = 0, words_floats_ = 0,
+                 thread_floats_ = 0;
     float *partial_ = nullptr, *slots_ = nullptr, *threads_ = nullptr;
 };
 
@@ -261,6 +318,7 @@ void backward_of_groups(int threads, const LoraBackward& call, const BackwardMem
                   .da = da,
                   .db = da + call.adapter(rows.slot).rank * call.x.cols,
                   .panels = memory.of_thread(thread),
+                  .words = memory.words(thread),
                   .keep = memory.keep(thread)});
     });
 }
@@ -315,7 +373,8 @@ void CpuBackend::lora_backward(TensorView dx, TensorView ds, std::span<const Lor
                           .slots = slots,
                           .adapters = layer.adapters,
                           .dropout = dropout,
-                          .module = layer.module});
+                          .module = layer.module,
+                          .operands = operands_for(layer.products)});
     }
 }
 
@@ -326,7 +385,8 @@ void CpuBackend::lora_backward_of(const LoraBackward& call) {
     const BackwardMemory memory(scratch_, threads_, call, all);
     const auto pack = HWY_DYNAMIC_DISPATCH(PackLoraBackward);
     parallel_for(threads_, slots.count(), [&](std::int64_t slot, int) noexcept {
-        pack(memory.b_panels(slot), memory.a_panels(slot), call.adapter(slot), x.cols, dy.cols);
+        pack(call.operands, memory.b_panels(slot), memory.a_panels(slot), call.adapter(slot),
+             x.cols, dy.cols);
     });
     for (const Pass& pass : all) {
         backward_of_groups(threads_, call, memory, pass);

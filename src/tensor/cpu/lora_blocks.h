@@ -12,12 +12,19 @@ namespace fedit::cpu {
 
 /// Rows of a task: their input stays in a core's L2 cache. A multiple of every tile's rows.
 inline constexpr std::int64_t lora_block_rows = 48;
-/// Depth at which a long sum is cut, so that the panels in use stay in L1.
+/// Depth, in words, at which a long sum is cut, so that the panels in use stay in L1.
 inline constexpr std::int64_t lora_block_depth = 256;
 
 /// Rows [begin, end) of one slot.
 struct RowBlock {
     std::int64_t slot, begin, end;
+};
+
+/// What a block of rows is multiplied with: panels of A^T and of scale B^T; and scratch for the
+/// words of its s.
+struct LoraBlockPanels {
+    const float *a, *b;
+    float* s_words;
 };
 
 /// Appends `rows` in blocks of at most `size`.

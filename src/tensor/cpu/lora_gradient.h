@@ -8,6 +8,7 @@
 
 #include "fedit/tensor/backend.h"
 #include "tensor/cpu/lora_blocks.h"
+#include "tensor/cpu/operands.h"
 
 namespace fedit::cpu {
 
@@ -42,6 +43,7 @@ struct LoraBackward {
     std::span<const LoraSlot> adapters;
     const Dropout& dropout;
     std::uint32_t module;
+    Operands operands;
 
     const LoraSlot& adapter(std::int64_t slot) const {
         return adapters[static_cast<std::size_t>(slot)];
@@ -57,6 +59,7 @@ struct GradientGroup {
     const float *b_panels, *a_panels;
     float *da, *db;      ///< rank x in and rank x out, written
     float* panels;       ///< scratch for the larger of in and out columns
+    float* words;        ///< scratch: words of a block of rows of dy, s or ds
     std::uint8_t* keep;  ///< scratch: keep bits of a block of rows
 };
 

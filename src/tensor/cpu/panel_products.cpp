@@ -129,12 +129,14 @@ void MultiplyBlock(TensorView c, std::int64_t depth, const float* strips, const 
 
 /// Panels of b (depth x cols), or of its columns [begin, end): a whole number of panels.
 void PackPanels(float* panels, TensorView b, std::int64_t begin, std::int64_t end) {
-    PackRows(panels + begin * b.rows, b.floats() + begin, b.stride, b.rows, end - begin, 1.0F);
+    PackRows<Fp32Operands>(panels + begin * b.rows, b.floats() + begin, b.stride, b.rows,
+                           end - begin, 1.0F);
 }
 
 /// Panels of b^T, or of its columns [begin, end).
 void PackPanelsTransposed(float* panels, TensorView b, std::int64_t begin, std::int64_t end) {
-    PackTransposed(panels + begin * b.cols, b.row(begin), b.stride, b.cols, end - begin, 1.0F);
+    PackTransposed<Fp32Operands>(panels + begin * b.cols, b.row(begin), b.stride, b.cols,
+                                 end - begin, 1.0F);
 }
 
 std::int64_t PanelWidth() {

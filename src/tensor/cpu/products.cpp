@@ -220,7 +220,7 @@ struct Products::Impl {
                           const std::byte* weights, const float* bias, bool accumulate) {
         const void* operand = src.data;
         if (dtype == Dtype::bf16) {
-            operand = rounded(src);
+            operand = rounded(Operands::bf16, src);
         } else if (src.stride != src.cols) {
             // Kernels for blocked weights want dense rows, here and in dst.
             const TensorView dense =
@@ -239,22 +239,22 @@ struct Products::Impl {
         if (through_dense) copy_matrix(threads, dst, result, accumulate);
     }
 
-    std::uint16_t* rounded(TensorView x) {
+    std::uint16_t* rounded(Operands operands, TensorView x) {
         auto* const to = reinterpret_cast<std::uint16_t*>(
             bf16_scratch.bytes(static_cast<std::size_t>(x.rows * x.cols) * 2));
-        round_to_bf16(threads, to, x);
+        round_to_bf16(threads, operands, to, x);
         return to;
     }
 
     /// x rounded to bf16, as fp32.
     TensorView as_bf16(TensorView x) {
         const TensorView wide = fp32_view(src_scratch.floats(x.rows * x.cols), x.rows, x.cols);
-        widen_bf16(threads, wide.floats(), rounded(x), x.rows * x.cols);
+        widen_bf16(threads, wide.floats(), rounded(Operands::emulated_bf16, x), x.rows * x.cols);
         return wide;
     }
 
     void pack_blocked(std::byte* to, Dtype dtype, TensorView w) {
-        const void* from = dtype == Dtype::bf16 ? rounded(w) : w.data;
+        const void* from = dtype == Dtype::bf16 ? rounded(Operands::emulated_bf16, w) : w.data;
         const ThreadScope scope(threads);
         for (const Form form : {Form::w, Form::w_transposed}) {
             const auto [depth, cols] =
