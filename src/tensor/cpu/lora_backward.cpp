@@ -269,8 +269,7 @@ public:
         for (const LoraSlot& adapter : call.adapters) rank = std::max(rank, adapter.rank);
         b_floats_ = aligned_floats(panel_floats(out, rank));
         slot_floats_ = b_floats_ + aligned_floats(panel_floats(rank, in));
-        panel_floats_ =
-            panel_floats(words_of(call.operands, block_panel_depth), std::max(in, out));
+        panel_floats_ = panel_floats(words_of(call.operands, block_panel_depth), std::max(in, out));
         words_floats_ = lora_block_rows * word_stride(call.operands, std::max(out, rank));
         const std::int64_t sum_floats = aligned_floats(gradient_block_cols * rank);
         thread_floats_ = std::max(

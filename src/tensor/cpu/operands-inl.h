@@ -75,7 +75,7 @@ struct EmulatedBf16 {
     }
 };
 
-#if HWY_TARGET == HWY_AVX3
+#if HWY_TARGET <= HWY_AVX3
 /// bf16 by the instructions of AVX512_BF16, which no target of Highway 1.0 may name: in assembler,
 /// called only where the CPU has them.
 struct NativeBf16 {
