@@ -76,8 +76,8 @@ struct EmulatedBf16 {
 };
 
 #if HWY_TARGET <= HWY_AVX3
-/// bf16 by the instructions of AVX512_BF16, which no target of Highway 1.0 may name: in assembler,
-/// called only where the CPU has them.
+/// bf16 by the instructions of AVX512_BF16, for which Highway 1.0 has no target: in assembler, and
+/// only called where the CPU has them.
 struct NativeBf16 {
     static constexpr Operands kind = Operands::bf16;
 
