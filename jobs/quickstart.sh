@@ -29,13 +29,13 @@ jobs/workstation.sh -n 2 --config data/quickstart.ini --model "$model" --output 
 template=data/templates/plain.json
 step "3/5 evaluation on held-out records, answers compared with the responses"
 "$fedit" evaluate --model "$model" --adapter "base,$run/adapter" --data data/test.jsonl \
-  --prompt-template $template --cutoff-len 256 --generate --max-new-tokens 96
+  --prompt-template $template --cutoff-len 256 --dtype fp32 --generate --max-new-tokens 96
 
 step "4/5 three questions to the base model, and to the same model with the adapter"
 ask() {
   local adapter=("${@:2}")
   "$fedit" generate --model "$model" "${adapter[@]}" --prompt-template $template \
-    --max-new-tokens 96 --instruction "$1" 2> /dev/null
+    --dtype fp32 --max-new-tokens 96 --instruction "$1" 2> /dev/null
 }
 for question in "Which festival is held in Dunmere?" "How is a candle made?" \
   "Give me three ideas for a day in Coldwell in spring."; do
