@@ -60,33 +60,27 @@ HWY_INLINE void PackBlock(float* panels, TensorView x, const KeepBits& keep) {
     }
 }
 
-/// A block of rows as left operand and in panels, each number read once.
+/// A block of rows as left operand in bf16, and in panels: both from one reading.
 template <class O>
 HWY_INLINE LeftOperand LeftAndPanels(const GradientGroup& group, TensorView x) {
-    if constexpr (O::kind == Operands::fp32) {
-        PackBlock<O>(group.panels, x, KeepBits{});
-        return Left<O>(group.words, x);
-    } else {
-        const std::int64_t stride = word_stride(O::kind, x.cols);
-        float* const words = group.words;
-        const auto halves = [words, stride](std::int64_t t) {
-            return reinterpret_cast<std::uint16_t*>(words + t * stride);
-        };
-        PackRowsOf<O>(group.panels, x.rows, x.cols, words_of(O::kind, block_panel_depth),
-                      [x, halves](std::int64_t t) {
-                          return [from = x.row(t), to = halves(t)](auto d, std::int64_t j)
-                                     HWY_ATTR {
-                                         const auto numbers = hn::LoadU(d, from + j);
-                                         O::Store(d, numbers, to + j);
-                                         return numbers;
-                                     };
-                      });
-        const std::uint16_t zero = 0;
-        for (std::int64_t t = 0; x.cols % 2 != 0 && t < x.rows; ++t) {
-            std::memcpy(halves(t) + x.cols, &zero, sizeof zero);
-        }
-        return {group.words, stride, 1};
+    const std::int64_t stride = word_stride(O::kind, x.cols);
+    float* const words = group.words;
+    const auto halves = [words, stride](std::int64_t t) {
+        return reinterpret_cast<std::uint16_t*>(words + t * stride);
+    };
+    PackRowsOf<O>(group.panels, x.rows, x.cols, words_of(O::kind, block_panel_depth),
+                  [x, halves](std::int64_t t) {
+                      return [from = x.row(t), to = halves(t)](auto d, std::int64_t j) HWY_ATTR {
+                          const auto numbers = hn::LoadU(d, from + j);
+                          O::Store(d, numbers, to + j);
+                          return numbers;
+                      };
+                  });
+    const std::uint16_t zero = 0;
+    for (std::int64_t t = 0; x.cols % 2 != 0 && t < x.rows; ++t) {
+        std::memcpy(halves(t) + x.cols, &zero, sizeof zero);
     }
+    return {words, stride, 1};
 }
 
 /// ds = dy (scale B); db = or += s^T dy, for a block of rows.
@@ -94,12 +88,16 @@ template <class O>
 HWY_INLINE void BlockOfDs(TensorView ds, TensorView dy, TensorView s, const GradientGroup& group,
                           Result result) {
     const std::int64_t rank = ds.cols, out = dy.cols, depth = words_of(O::kind, out);
-    const LeftOperand left = LeftAndPanels<O>(group, dy);
+    constexpr bool fp32 = O::kind == Operands::fp32;
+    LeftOperand left{dy.floats(), dy.stride, 1};
+    if constexpr (!fp32) left = LeftAndPanels<O>(group, dy);
     for (std::int64_t p = 0; p < depth; p += lora_block_depth) {
         Multiply<O>(dy.rows, rank, std::min(lora_block_depth, depth - p), left.depth_from(p),
                     group.b_panels + p * PanelCols(), depth, ds.floats(), ds.stride,
                     p == 0 ? Result::write : Result::add);
     }
+    // The product has brought dy near: packed before it, the panels would be far again.
+    if constexpr (fp32) PackBlock<O>(group.panels, dy, KeepBits{});
     Multiply<O>(rank, out, words_of(O::kind, dy.rows), LeftTransposed<O>(group.words, s),
                 group.panels, words_of(O::kind, block_panel_depth), group.db, out, result);
 }
@@ -131,14 +129,6 @@ HWY_INLINE void BlockOfDx(TensorView dx, TensorView ds, const KeepBits& keep,
     }
 }
 
-/// Asks for columns [begin, end) of row t of x and dx, and for as great a part of dy.
-HWY_INLINE void FetchRow(const LoraBackward& call, std::int64_t t, std::int64_t begin,
-                         std::int64_t end) {
-    PrefetchShare(call.dy.row(t), call.dy.cols, begin, end, call.x.cols);
-    PrefetchToL2(call.x.row(t) + begin, end - begin);
-    if (call.dx.data != nullptr) PrefetchToL2(call.dx.row(t) + begin, end - begin);
-}
-
 /// ds, dx and a partial gradient of the rows of one group.
 void LoraBackwardGroup(const LoraBackward& call, const RowBlock& group_rows,
                        const GradientGroup& group) {
@@ -149,10 +139,11 @@ void LoraBackwardGroup(const LoraBackward& call, const RowBlock& group_rows,
         const std::int64_t rows = std::min(lora_block_rows, group_rows.end - t);
         const Result result = t == group_rows.begin ? Result::write : Result::add;
         for (std::int64_t i = 0; keep.bytes != nullptr && i < rows; ++i) {
+            const float* const x = call.x.row(t + i);
             DrawKeepBits(group.keep + i * keep.stride,
                          dropout_row(call.dropout, call.module, group_rows.slot, t + i),
-                         call.x.cols, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
-                             FetchRow(call, t + i, begin, end);
+                         call.x.cols, [x](std::int64_t begin, std::int64_t end) HWY_ATTR {
+                             PrefetchToL2(x + begin, end - begin);
                          });
         }
         const TensorView ds = call.ds.row_range(t, rows).columns(0, rank);

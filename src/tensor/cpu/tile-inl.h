@@ -191,14 +191,6 @@ HWY_INLINE void MultiplyLastTile(std::int64_t depth, const LeftOperand& a, const
     for (int r = 0; r < R; ++r) std::copy_n(buffer + r * width, cols, c + r * stride);
 }
 
-/// Asks for the lines of R rows, a panel wide each.
-template <int R>
-HWY_INLINE void PrefetchRows(const float* c, std::int64_t stride) {
-    for (int r = 0; r < R; ++r) {
-        for (std::int64_t j = 0; j < PanelCols(); j += 16) hwy::Prefetch(c + r * stride + j);
-    }
-}
-
 /// R rows of c, all panels. Of the last panel half is enough for few columns (a small rank).
 template <class O, int R>
 HWY_INLINE void MultiplyTileRow(std::int64_t cols, std::int64_t depth, const LeftOperand& a,
@@ -207,7 +199,6 @@ HWY_INLINE void MultiplyTileRow(std::int64_t cols, std::int64_t depth, const Lef
     const std::int64_t lanes = FloatLanes(), width = PanelCols();
     std::int64_t j = 0;
     for (; j + width <= cols; j += width) {
-        if (result == Result::add) PrefetchRows<R>(c + j + 2 * width, stride);
         MultiplyTile<O, R, 2>(depth, a, panels + j * panel_depth, c + j, stride, result);
     }
     const std::int64_t rest = cols - j;
