@@ -92,14 +92,18 @@ TEST_P(Attention, AgreesWithDoubleLoops) {
                         attention_tolerance());
 }
 
+void expect_same_bits(const AttentionRun& got, const AttentionRun& want) {
+    EXPECT_TRUE(same_bits(got.out, want.out));
+    EXPECT_TRUE(same_bits(got.lse, want.lse));
+    EXPECT_TRUE(same_bits(got.dq, want.dq));
+    EXPECT_TRUE(same_bits(got.dk, want.dk));
+    EXPECT_TRUE(same_bits(got.dv, want.dv));
+}
+
 TEST_P(Attention, HasTheSameBitsAgain) {
     const AttentionRun first(backend(), test_case(), dtype());
     const AttentionRun again(backend(), test_case(), dtype());
-    EXPECT_TRUE(same_bits(again.out, first.out));
-    EXPECT_TRUE(same_bits(again.lse, first.lse));
-    EXPECT_TRUE(same_bits(again.dq, first.dq));
-    EXPECT_TRUE(same_bits(again.dk, first.dk));
-    EXPECT_TRUE(same_bits(again.dv, first.dv));
+    expect_same_bits(again, first);
 }
 
 class CpuAttention : public OnCpuProducts<Case> {
@@ -112,14 +116,6 @@ public:
         return {*cpu_backend_with(products, threads), c};
     }
 };
-
-void expect_same_bits(const AttentionRun& got, const AttentionRun& want) {
-    EXPECT_TRUE(same_bits(got.out, want.out));
-    EXPECT_TRUE(same_bits(got.lse, want.lse));
-    EXPECT_TRUE(same_bits(got.dq, want.dq));
-    EXPECT_TRUE(same_bits(got.dk, want.dk));
-    EXPECT_TRUE(same_bits(got.dv, want.dv));
-}
 
 TEST_P(CpuAttention, HasTheSameBitsOnOneTwoAndThreeThreads) {
     const AttentionRun first = run_on(1);

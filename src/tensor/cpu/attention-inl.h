@@ -34,9 +34,8 @@ HWY_INLINE void ClearUnseen(float* row, std::int64_t first, std::int64_t end, st
     const std::int64_t lanes = FloatLanes();
     const std::int64_t begin = first / lanes * lanes;
     std::fill_n(row, begin, 0.0F);
-    for (std::int64_t j = std::max(begin, (end + lanes - 1) / lanes * lanes); j < cols; ++j) {
-        row[j] = 0.0F;
-    }
+    const std::int64_t rest = std::max(begin, (end + lanes - 1) / lanes * lanes);
+    std::fill(row + std::min(rest, cols), row + cols, 0.0F);
 }
 
 /// scores (query_block x key_block) = the block's rows, `left` (depth columns), times the panels of

@@ -77,18 +77,16 @@ HWY_INLINE Words KeepBitsOf(const PhiloxBlocks& words, std::uint16_t threshold) 
 }
 
 /// The keep bits of one row: byte i holds those of columns 8 i .. 8 i + 7. Writes up to
-/// keep_bytes(cols) bytes. Meanwhile fetch(begin, end) asks for what will be needed of those
-/// columns.
-template <class Fetch>
+/// keep_bytes(cols) bytes. The row itself, `x`, is fetched meanwhile.
 HWY_INLINE void DrawKeepBits(std::uint8_t* keep, const DropoutRow& row, std::int64_t cols,
-                             const Fetch& fetch) {
+                             const float* x) {
     const WordTag d;
     const hn::RebindToSigned<FloatTag> signed_tag;
     const hn::Rebind<std::uint8_t, FloatTag> byte_tag;
     const std::int64_t lanes = FloatLanes();
     // Two vectors at once: a round is a chain of dependent steps that one would leave waiting.
     for (std::int64_t block = 0; block * 8 < cols; block += 2 * lanes) {
-        fetch(block * 8, std::min(block * 8 + 2 * lanes * 8, cols));
+        PrefetchToL2(x + block * 8, std::min(2 * lanes * 8, cols - block * 8));
         PhiloxBlocks a = FirstCounters(row, block), b = FirstCounters(row, block + lanes);
         auto key0 = static_cast<std::uint32_t>(row.key);
         auto key1 = static_cast<std::uint32_t>(row.key >> 32);

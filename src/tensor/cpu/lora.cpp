@@ -20,14 +20,10 @@ void PackLora(Operands operands, float* a_panels, float* b_panels, const LoraSlo
     });
 }
 
-/// A row of drop(x), in words. The row of y (y_cols) that will be added to is fetched meanwhile.
+/// A row of drop(x), in words.
 void DropBlockRow(Operands operands, float* to, const float* x, std::uint8_t* keep,
-                  const DropoutRow& row, std::int64_t cols, float factor, const float* y,
-                  std::int64_t y_cols) {
-    DrawKeepBits(keep, row, cols, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
-        PrefetchToL2(x + begin, end - begin);
-        PrefetchShare(y, y_cols, begin, end, cols);
-    });
+                  const DropoutRow& row, std::int64_t cols, float factor) {
+    DrawKeepBits(keep, row, cols, x);
     WithOperands(operands, [&]<class O>(O) HWY_ATTR {
         StoreWords<O>(to, cols, [&](auto d, std::int64_t j) HWY_ATTR {
             return Dropped(d, x, keep, j, factor);
@@ -39,13 +35,8 @@ void DropBlockRow(Operands operands, float* to, const float* x, std::uint8_t* ke
 template <class O>
 HWY_INLINE void MultiplyLora(TensorView y, TensorView s, const LeftOperand& x, std::int64_t in,
                              const LoraBlockPanels& panels) {
-    const std::int64_t rank = s.cols, depth = words_of(O::kind, in);
-    for (std::int64_t p = 0; p < depth; p += lora_block_depth) {
-        Multiply<O>(s.rows, rank, std::min(lora_block_depth, depth - p), x.depth_from(p),
-                    panels.a + p * PanelCols(), depth, s.floats(), s.stride,
-                    p == 0 ? Result::write : Result::add);
-    }
-    const std::int64_t rank_words = words_of(O::kind, rank);
+    MultiplyDeep<O>(s, words_of(O::kind, in), x, panels.a);
+    const std::int64_t rank_words = words_of(O::kind, s.cols);
     Multiply<O>(y.rows, y.cols, rank_words, Left<O>(panels.s_words, s), panels.b, rank_words,
                 y.floats(), y.stride, Result::add);
 }
@@ -141,7 +132,7 @@ void CpuBackend::lora_of(const LoraLayer& layer, TensorView x, const Slots& slot
         for (std::int64_t i = 0; drops && i < rows; ++i) {
             drop_row(operands, x_words + i * stride, input.row(i), keep,
                      dropout_row(dropout, layer.module, block.slot, block.begin + i), in,
-                     dropout.factor(), layer.y.row(block.begin + i), out);
+                     dropout.factor());
         }
         multiply(operands, layer.y.row_range(block.begin, rows),
                  layer.s.row_range(block.begin, rows).columns(0, adapters[slot].rank), input,

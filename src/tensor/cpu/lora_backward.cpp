@@ -5,8 +5,6 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include <cstring>
-
 #include "tensor/cpu/dropout-inl.h"
 #include "tensor/cpu/lora_blocks.h"
 #include "tensor/cpu/lora_gradient.h"
@@ -76,10 +74,7 @@ HWY_INLINE LeftOperand LeftAndPanels(const GradientGroup& group, TensorView x) {
                           return numbers;
                       };
                   });
-    const std::uint16_t zero = 0;
-    for (std::int64_t t = 0; x.cols % 2 != 0 && t < x.rows; ++t) {
-        std::memcpy(halves(t) + x.cols, &zero, sizeof zero);
-    }
+    for (std::int64_t t = 0; t < x.rows; ++t) FillLastWord(halves(t), x.cols);
     return {words, stride, 1};
 }
 
@@ -87,15 +82,11 @@ HWY_INLINE LeftOperand LeftAndPanels(const GradientGroup& group, TensorView x) {
 template <class O>
 HWY_INLINE void BlockOfDs(TensorView ds, TensorView dy, TensorView s, const GradientGroup& group,
                           Result result) {
-    const std::int64_t rank = ds.cols, out = dy.cols, depth = words_of(O::kind, out);
+    const std::int64_t rank = ds.cols, out = dy.cols;
     constexpr bool fp32 = O::kind == Operands::fp32;
     LeftOperand left{dy.floats(), dy.stride, 1};
     if constexpr (!fp32) left = LeftAndPanels<O>(group, dy);
-    for (std::int64_t p = 0; p < depth; p += lora_block_depth) {
-        Multiply<O>(dy.rows, rank, std::min(lora_block_depth, depth - p), left.depth_from(p),
-                    group.b_panels + p * PanelCols(), depth, ds.floats(), ds.stride,
-                    p == 0 ? Result::write : Result::add);
-    }
+    MultiplyDeep<O>(ds, words_of(O::kind, out), left, group.b_panels);
     // The product has brought dy near: packed before it, the panels would be far again.
     if constexpr (fp32) PackBlock<O>(group.panels, dy, KeepBits{});
     Multiply<O>(rank, out, words_of(O::kind, dy.rows), LeftTransposed<O>(group.words, s),
@@ -139,12 +130,9 @@ void LoraBackwardGroup(const LoraBackward& call, const RowBlock& group_rows,
         const std::int64_t rows = std::min(lora_block_rows, group_rows.end - t);
         const Result result = t == group_rows.begin ? Result::write : Result::add;
         for (std::int64_t i = 0; keep.bytes != nullptr && i < rows; ++i) {
-            const float* const x = call.x.row(t + i);
             DrawKeepBits(group.keep + i * keep.stride,
                          dropout_row(call.dropout, call.module, group_rows.slot, t + i),
-                         call.x.cols, [x](std::int64_t begin, std::int64_t end) HWY_ATTR {
-                             PrefetchToL2(x + begin, end - begin);
-                         });
+                         call.x.cols, call.x.row(t + i));
         }
         const TensorView ds = call.ds.row_range(t, rows).columns(0, rank);
         const TensorView s = call.s.row_range(t, rows).columns(0, rank);

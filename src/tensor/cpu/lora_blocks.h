@@ -12,8 +12,6 @@ namespace fedit::cpu {
 
 /// Rows of a task: their input stays in a core's L2 cache. A multiple of every tile's rows.
 inline constexpr std::int64_t lora_block_rows = 48;
-/// Depth, in words, at which a long sum is cut, so that the panels in use stay in L1.
-inline constexpr std::int64_t lora_block_depth = 256;
 
 /// Rows [begin, end) of one slot.
 struct RowBlock {

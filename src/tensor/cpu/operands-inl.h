@@ -126,6 +126,12 @@ HWY_INLINE void WithOperands(Operands operands, const Body& body) {
     }
 }
 
+/// Puts a zero behind `count` bf16 numbers if their last word has room for one.
+HWY_INLINE void FillLastWord(std::uint16_t* halves, std::int64_t count) {
+    const std::uint16_t zero = 0;
+    if (count % 2 != 0) std::memcpy(halves + count, &zero, sizeof zero);
+}
+
 /// The words of one row: number j is load(d, j), for full vectors and single lanes. A word that
 /// has room left ends with zero.
 template <class O, class Load>
@@ -137,8 +143,7 @@ HWY_INLINE void StoreWords(float* words, std::int64_t count, const Load& load) {
         auto* const halves = reinterpret_cast<std::uint16_t*>(words);
         ForEach(count,
                 [&](auto d, std::int64_t j) HWY_ATTR { O::Store(d, load(d, j), halves + j); });
-        const std::uint16_t zero = 0;
-        if (count % 2 != 0) std::memcpy(halves + count, &zero, sizeof zero);
+        FillLastWord(halves, count);
     }
 }
 

@@ -239,6 +239,21 @@ HWY_INLINE void Multiply(std::int64_t rows, std::int64_t cols, std::int64_t dept
     }
 }
 
+/// Depth, in words, at which a long sum is cut, so that the panels in use stay in L1.
+inline constexpr std::int64_t deep_block = 256;
+
+/// c = a (c.rows x depth, in words) times panels of that depth, a part of the depth after the
+/// other.
+template <class O>
+HWY_INLINE void MultiplyDeep(TensorView c, std::int64_t depth, const LeftOperand& a,
+                             const float* panels) {
+    for (std::int64_t p = 0; p < depth; p += deep_block) {
+        Multiply<O>(c.rows, c.cols, std::min(deep_block, depth - p), a.depth_from(p),
+                    panels + p * PanelCols(), depth, c.floats(), c.stride,
+                    p == 0 ? Result::write : Result::add);
+    }
+}
+
 }  // namespace fedit::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

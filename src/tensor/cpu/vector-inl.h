@@ -27,14 +27,6 @@ HWY_INLINE void PrefetchToL2(const float* from, std::int64_t floats) {
     for (std::int64_t i = 0; i < floats; i += 16) __builtin_prefetch(from + i, 0, 2);
 }
 
-/// The same of a row of `cols` floats, in step with another: what lies at columns [begin, end) of
-/// the other's `of`.
-HWY_INLINE void PrefetchShare(const float* row, std::int64_t cols, std::int64_t begin,
-                              std::int64_t end, std::int64_t of) {
-    const std::int64_t first = cols * begin / of;
-    PrefetchToL2(row + first, cols * end / of - first);
-}
-
 /// Calls body(d, j) for full vectors, then for single lanes.
 template <class Body>
 HWY_INLINE void ForEach(std::int64_t count, const Body& body) {
