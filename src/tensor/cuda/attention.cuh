@@ -8,6 +8,7 @@
 #include "fedit/tensor/backend.h"
 #include "tensor/cuda/attention_plain.cuh"
 #include "tensor/cuda/elementwise.cuh"
+#include "tensor/cuda/warp_products.cuh"
 
 namespace fedit::cuda {
 
@@ -66,25 +67,24 @@ constexpr bool turns_in_registers(std::int64_t head_dim) {
     return head_dim == 64 || head_dim == 128;
 }
 
-/// Calls body(Width<D>()) for the narrowest tile that holds a head.
-template <class Body>
+/// Calls body(Products<D>()) for the narrowest tile that holds a head. Family: ByWarps or ByGroups.
+template <class Family, class Body>
 void choose_head(std::int64_t head_dim, const Body& body) {
     if (head_dim <= 64) {
-        body(Width<64>());
+        body(typename Family::template Products<64>());
     } else if (head_dim <= 128) {
-        body(Width<128>());
-    } else {
-        body(Width<256>());
+        body(typename Family::template Products<128>());
+    } else if constexpr (Family::widest > 128) {
+        body(typename Family::template Products<256>());
     }
 }
 
 /// One block for each tile of `rows` and head, or one warp for each row and head.
-template <int D>
-Grid tile_grid(int rows, std::int64_t tokens, const DeviceSequences& sequences, std::int64_t heads,
-               std::size_t shared_bytes) {
-    return {.x = tile_numbers(tokens, sequences.count, rows),
-            .threads = HeadTile<D>::threads,
-            .y = static_cast<int>(heads),
+template <class P>
+Grid tile_grid(int rows, const Attention<Bf16>& a, int heads, std::size_t shared_bytes) {
+    return {.x = tile_numbers(a.tokens, a.sequences.count, rows),
+            .threads = P::threads,
+            .y = heads,
             .shared_bytes = shared_bytes};
 }
 inline Grid row_grid(std::int64_t tokens, std::int64_t heads) {
@@ -92,20 +92,48 @@ inline Grid row_grid(std::int64_t tokens, std::int64_t heads) {
         .x = ceil_div(tokens, plain_warps), .threads = plain_threads, .y = static_cast<int>(heads)};
 }
 
-template <class Launch>
-void launch_attention(const Launch& launch, TensorView out, float* lse, TensorView q, TensorView k,
-                      TensorView v, const AttentionShape& shape, const DeviceSequences& sequences) {
+/// Starts the kernels on tiles, for heads of at most Family::widest columns.
+template <class Family, class Launch>
+class TiledAttention {
+public:
+    explicit TiledAttention(const Launch& launch) : launch_(launch) {}
+
+    void forward(const Attention<Bf16>& a) const {
+        choose_head<Family>(a.head_dim, [&](auto products) {
+            using P = decltype(products);
+            using Size = ForwardTile<P>;
+            launch_(tile_grid<P>(Size::queries, a, a.heads, Size::bytes), attention_kernel<P>, a);
+        });
+    }
+    void backward(const Attention<Bf16>& a) const {
+        choose_head<Family>(a.head_dim, [&](auto products) {
+            using P = decltype(products);
+            backward<P, Owner::queries>(a, a.heads);
+            backward<P, Owner::keys>(a, a.kv_heads);
+        });
+    }
+
+private:
+    template <class P, Owner owner>
+    void backward(const Attention<Bf16>& a, int heads) const {
+        using Size = BackwardTile<P, owner>;
+        launch_(tile_grid<P>(Size::own, a, heads, Size::bytes), attention_backward_kernel<P, owner>,
+                a);
+    }
+
+    const Launch& launch_;
+};
+
+/// `tiles` starts the kernels on tiles, as TiledAttention does.
+template <class Launch, class Tiles>
+void launch_attention(const Launch& launch, const Tiles& tiles, TensorView out, float* lse,
+                      TensorView q, TensorView k, TensorView v, const AttentionShape& shape,
+                      const DeviceSequences& sequences) {
     require_head_dim(shape);
     if (q.rows == 0) return;
     const AttentionViews views{.q = q, .k = k, .v = v, .out = out};
     if (fits_tiles(views, shape)) {
-        const auto a = attention_of<Bf16>(views, lse, nullptr, shape, sequences);
-        choose_head(shape.head_dim, [&](auto width) {
-            constexpr int D = decltype(width)::value;
-            launch(tile_grid<D>(forward_queries, q.rows, sequences, shape.heads, forward_bytes<D>),
-                   attention_kernel<D>, a);
-        });
-        return;
+        return tiles.forward(attention_of<Bf16>(views, lse, nullptr, shape, sequences));
     }
     choose({q}, [&](auto type, auto /*width*/) {
         using T = decltype(type);
@@ -120,22 +148,16 @@ void launch_plain_backward(const Launch& launch, const Attention<T>& a) {
     launch(row_grid(a.tokens, a.kv_heads), plain_attention_backward_kernel<T, Owner::keys>, a);
 }
 
-template <int D, Owner owner, class Launch>
-void launch_tiled_backward(const Launch& launch, const Attention<Bf16>& a, int heads) {
-    using Size = BackwardTile<D, owner>;
-    launch(tile_grid<D>(Size::own, a.tokens, a.sequences, heads, Size::bytes),
-           attention_backward_kernel<D, owner>, a);
-}
-
 /// `lse` is what forward wrote; `delta`: attention_backward_scratch(...) floats.
-template <class Launch>
-void launch_attention_backward(const Launch& launch, const AttentionViews& views, const float* lse,
-                               float* delta, const AttentionShape& shape,
-                               const DeviceSequences& sequences, const DeviceRotary& rotary) {
+template <class Launch, class Tiles>
+void launch_attention_backward(const Launch& launch, const Tiles& tiles,
+                               const AttentionViews& views, const float* lse, float* delta,
+                               const AttentionShape& shape, const DeviceSequences& sequences,
+                               const DeviceRotary& rotary) {
     require_head_dim(shape);
     if (views.q.rows == 0) return;
-    const bool tiles = fits_tiles(views, shape);
-    const bool turns = tiles && turns_in_registers(shape.head_dim);
+    const bool on_tiles = fits_tiles(views, shape);
+    const bool turns = on_tiles && turns_in_registers(shape.head_dim);
     const TensorView dout = part_view(views.dout, shape.head_dim);
     choose({dout, part_view(views.out, shape.head_dim)}, [&](auto type, auto n) {
         using T = decltype(type);
@@ -143,13 +165,7 @@ void launch_attention_backward(const Launch& launch, const AttentionViews& views
         if (turns) a.rotary = rotary;
         launch(row_grid(a.tokens, a.heads), attention_delta_kernel<T, n()>, a);
         if constexpr (std::is_same_v<T, Bf16>) {
-            if (tiles) {
-                return choose_head(a.head_dim, [&](auto width) {
-                    constexpr int D = decltype(width)::value;
-                    launch_tiled_backward<D, Owner::queries>(launch, a, a.heads);
-                    launch_tiled_backward<D, Owner::keys>(launch, a, a.kv_heads);
-                });
-            }
+            if (on_tiles) return tiles.backward(a);
         }
         launch_plain_backward(launch, a);
     });

@@ -13,21 +13,18 @@ enum class Owner { keys, queries };
 /// Sizes of a block. Registers allow a warp of queries, which holds one sum, 32 rows, but a warp of
 /// keys only 16. Heads of 256 columns have no room for a second stage on cards with 99 KiB for a
 /// block.
-template <int D, Owner owner>
+template <class P, Owner owner>
 struct BackwardTile {
-    static constexpr bool by_keys = owner == Owner::keys;
-    static constexpr int tiles = by_keys || D > 128 ? 1 : 2;  ///< of 16 rows, a warp's
-    static constexpr int own = 64 * tiles;
-    static constexpr int other = D > 128 ? 16 : by_keys ? 64 : 32;  ///< rows of the other side
-    static constexpr int stages = D > 128 ? 1 : 2;  ///< the next rows arrive meanwhile
+    static constexpr bool by_keys = owner == Owner::keys, wide = P::depth > 128;
+    static constexpr int tiles = by_keys || wide || P::in_background ? 1 : 2;  ///< a warp's
+    static constexpr int own = block_rows<P, tiles>;
+    /// Rows of the other side.
+    static constexpr int other = wide ? 16 : by_keys || P::in_background ? 64 : 32;
+    static constexpr int stages = wide ? 1 : 2;  ///< the next rows arrive meanwhile
     /// Two matrices of own rows and, a stage, two of the others'; lse and delta of theirs.
-    static constexpr std::size_t bytes = HeadTile<D>::bytes(2 * own + 2 * stages * other) +
+    static constexpr std::size_t bytes = tile_bytes<P>(2 * own + 2 * stages * other) +
                                          (by_keys ? 2 * stages * other * sizeof(float) : 0);
 };
-
-static_assert(forward_bytes<256> <= least_block_memory);
-static_assert(BackwardTile<256, Owner::keys>::bytes <= least_block_memory);
-static_assert(BackwardTile<256, Owner::queries>::bytes <= least_block_memory);
 
 /// The queries of one sequence's `all` that see some of `count` keys, at most `most`, from `key`
 /// on.
@@ -57,33 +54,37 @@ struct QueryStatistics {
     float lse, delta;
 };
 
-/// Scores p and the products dp = dout v^T give weights and the gradients of scores. query(m, n,
-/// i): the statistics of an element's query. `distance`: of element 0's key from its query's own.
-/// Unless `whole`, it matters who sees whom.
+/// Turns scores p into weights. query(m, n, i): the statistics of an element's query. `distance`:
+/// of element 0's key from its query's own. Unless `whole`, it matters who sees whom.
 template <bool by_keys, int M, int N, class Query>
-__device__ void to_score_gradients(Weights<M, N>& weights, Weights<M, N>& gradients,
-                                   const float (&p)[M][N / 8][4], const float (&dp)[M][N / 8][4],
-                                   const Query& query, bool whole, int distance, int window,
-                                   float scale) {
+__device__ void scores_to_weights(float (&p)[M][N / 8][4], const Query& query, bool whole,
+                                  int distance, int window, float scale) {
 #pragma unroll
     for (int m = 0; m < M; ++m) {
 #pragma unroll
         for (int n = 0; n < N / 8; ++n) {
-            float weight[4], gradient[4];
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
                 const int own = 16 * m + 8 * (i / 2), other = 8 * n + i % 2;
                 const int away = by_keys ? other - own : own - other;
-                const QueryStatistics known = query(m, n, i);
-                weight[i] = exp2_approximate(p[m][n][i] * scale - known.lse);
-                if (!whole && !sees(distance + away, window)) weight[i] = 0;
-                gradient[i] = weight[i] * (dp[m][n][i] - known.delta);
+                p[m][n][i] = exp2_approximate(p[m][n][i] * scale - query(m, n, i).lse);
+                if (!whole && !sees(distance + away, window)) p[m][n][i] = 0;
             }
+        }
+    }
+}
+
+/// Turns the products dp = dout v^T into gradients of scores.
+template <int M, int N, class Query>
+__device__ void to_score_gradients(float (&dp)[M][N / 8][4], const float (&weights)[M][N / 8][4],
+                                   const Query& query) {
 #pragma unroll
-            for (int r = 0; r < 2; ++r) {
-                const int word = r + 2 * (n % 2);
-                weights[m][n / 2][word] = pack(weight[2 * r], weight[2 * r + 1]);
-                gradients[m][n / 2][word] = pack(gradient[2 * r], gradient[2 * r + 1]);
+    for (int m = 0; m < M; ++m) {
+#pragma unroll
+        for (int n = 0; n < N / 8; ++n) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                dp[m][n][i] = weights[m][n][i] * (dp[m][n][i] - query(m, n, i).delta);
             }
         }
     }
@@ -91,14 +92,14 @@ __device__ void to_score_gradients(Weights<M, N>& weights, Weights<M, N>& gradie
 
 /// The other side's rows in shared memory: queries and dout with their statistics, or keys and
 /// values. A query that does not exist has zeros everywhere, and so adds nothing.
-template <int D, Owner owner>
+template <class P, Owner owner>
 struct OtherRows {
-    using Size = BackwardTile<D, owner>;
+    using Size = BackwardTile<P, owner>;
     Bf16 *first, *second;
     float* statistics;  ///< lse, then delta
 
     __device__ OtherRows(Bf16* stages, int stage) {
-        constexpr int matrix = Size::other * HeadTile<D>::stride;
+        constexpr int matrix = Size::other * P::row_elements;
         first = stages + 2 * matrix * stage;
         second = first + matrix;
         statistics =
@@ -110,8 +111,8 @@ struct OtherRows {
         constexpr int N = Size::other;
         const std::int64_t row = sequence.queries + tile.at;
         const int count = static_cast<int>(sequence.query_count) - tile.at;
-        start_tile<D, N>(first, Size::by_keys ? a.q : a.k, tile.head, a.head_dim, row, count);
-        start_tile<D, N>(second, Size::by_keys ? a.dout : a.v, tile.head, a.head_dim, row, count);
+        start_tile<P, N>(first, Size::by_keys ? a.q : a.k, tile.head, a.head_dim, row, count);
+        start_tile<P, N>(second, Size::by_keys ? a.dout : a.v, tile.head, a.head_dim, row, count);
         const int i = static_cast<int>(threadIdx.x);
         if (!Size::by_keys || i >= 2 * N) return;
         const float* const from = i < N ? a.lse : a.delta;
@@ -121,10 +122,10 @@ struct OtherRows {
 };
 
 /// Of the rows of a thread: those of a query that does not exist are not used.
-template <int M>
+template <class P, int M>
 __device__ void load_statistics(QueryStatistics (&own)[M][2], const Attention<Bf16>& a, int head,
                                 const Tile& tile) {
-    const WarpPlace place = warp_place<M>();
+    const WarpPlace place = warp_place<P, M>();
 #pragma unroll
     for (int m = 0; m < M; ++m) {
 #pragma unroll
@@ -138,39 +139,48 @@ __device__ void load_statistics(QueryStatistics (&own)[M][2], const Attention<Bf
 }
 
 /// One tile's share of a warp's sums.
-template <int D, Owner owner, class Query>
-__device__ void add_gradients(HeadSum<D, BackwardTile<D, owner>::tiles>& sum0,
-                              HeadSum<D, BackwardTile<D, owner>::tiles>& sum1, const Bf16* own0,
-                              const Bf16* own1, const OtherRows<D, owner>& other,
-                              const Query& query, bool whole, int distance,
-                              const Attention<Bf16>& a) {
-    using Size = BackwardTile<D, owner>;
+template <class P, Owner owner, class Query>
+__device__ void add_gradients(HeadSum<P, BackwardTile<P, owner>::tiles>& sum0,
+                              HeadSum<P, BackwardTile<P, owner>::tiles>& sum1, const Bf16* own0,
+                              const Bf16* own1, const WarpPlace& place,
+                              const OtherRows<P, owner>& other, const Query& query, bool whole,
+                              int distance, const Attention<Bf16>& a) {
+    using Size = BackwardTile<P, owner>;
     constexpr int N = Size::other, M = Size::tiles;
-    const int columns = warp_place<M>().group * HeadTile<D>::columns;
-    float p[M][N / 8][4] = {}, dp[M][N / 8][4] = {};
-    rows_times_rows<D, N, M>(p, own0, other.first);
-    rows_times_rows<D, N, M>(dp, own1, other.second);
+    constexpr bool early = Size::by_keys && P::in_background;
+    float p[M][N / 8][4], dp[M][N / 8][4];
+    P::template rows_times_rows<N, M>(p, own0, place, other.first);
+    P::template rows_times_rows<N, M>(dp, own1, place, other.second);
+    P::template wait<1>(p);
+    scores_to_weights<Size::by_keys, M, N>(p, query, whole, distance, a.window, a.scale * log2_e);
     Weights<M, N> weights, gradients;
-    to_score_gradients<Size::by_keys, M, N>(weights, gradients, p, dp, query, whole, distance,
-                                            a.window, a.scale * log2_e);
-    weights_times_rows<D, N, M>(sum0, gradients, other.first + columns);
-    if constexpr (Size::by_keys) {
-        weights_times_rows<D, N, M>(sum1, weights, other.second + columns);
+#pragma unroll
+    for (int m = 0; m < M; ++m) to_weights<N>(weights[m], p[m]);
+    if constexpr (early) P::template weights_times_rows<N, M>(sum1, weights, place, other.second);
+    P::template wait<early ? 1 : 0>(dp);
+    to_score_gradients<M, N>(dp, p, query);
+#pragma unroll
+    for (int m = 0; m < M; ++m) to_weights<N>(gradients[m], dp[m]);
+    P::template weights_times_rows<N, M>(sum0, gradients, place, other.first);
+    if constexpr (Size::by_keys && !early) {
+        P::template weights_times_rows<N, M>(sum1, weights, place, other.second);
     }
+    P::template wait<0>(sum0);
+    if constexpr (early) P::template wait<0>(sum1);
 }
 
-/// Turns the gradients of whole heads of D columns back, in rows from `first` on, of which `count`
-/// exist. A pair's columns lie D / 2 apart, in one thread.
-template <int D, int M>
-__device__ void turn_back(HeadSum<D, M>& sum, const DeviceRotary& rotary, std::int64_t first,
+/// Turns the gradients of whole heads back, in rows from `first` on, the block's first, of which
+/// `count` exist. A pair's columns lie D / 2 apart, in one thread.
+template <class P, int M>
+__device__ void turn_back(HeadSum<P, M>& sum, const DeviceRotary& rotary, std::int64_t first,
                           int count) {
-    constexpr int half = D / 2;
-    const WarpPlace place = warp_place<M>();
+    constexpr int D = P::depth, half = D / 2;
+    const WarpPlace place = warp_place<P, M>();
 #pragma unroll
     for (int m = 0; m < M; ++m) {
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
-            const int row = place.lane / 4 + 16 * m + 8 * r;
+            const int row = place.row + 16 * m + 8 * r;
             if (row >= count) continue;
             const float* const angles =
                 rotary.table + std::int64_t{rotary.positions[first + row]} * D + place.column;
@@ -193,45 +203,40 @@ __device__ void turn_back(HeadSum<D, M>& sum, const DeviceRotary& rotary, std::i
 }
 
 /// Writes dk and dv, or dq, through the block's own rows: `count` from `first` on.
-template <int D, Owner owner>
+template <class P, Owner owner>
 __device__ void store_gradients(const Attention<Bf16>& a, int head, std::int64_t first, int count,
                                 Bf16* own0, Bf16* own1,
-                                HeadSum<D, BackwardTile<D, owner>::tiles>& sum0,
-                                const HeadSum<D, BackwardTile<D, owner>::tiles>& sum1) {
-    constexpr bool by_keys = owner == Owner::keys;
-    constexpr int M = BackwardTile<D, owner>::tiles;
-    // Only this warp still reads its rows, or groups that share them have met behind the last turn.
-    static_assert(HeadTile<D>::groups == 1 || BackwardTile<D, owner>::stages == 1);
-    const WarpPlace place = warp_place<M>();
-    first += place.rows;
-    count -= place.rows;
+                                HeadSum<P, BackwardTile<P, owner>::tiles>& sum0,
+                                const HeadSum<P, BackwardTile<P, owner>::tiles>& sum1) {
+    constexpr bool by_keys = owner == Owner::keys, whole_heads = P::columns == P::depth;
+    constexpr int M = BackwardTile<P, owner>::tiles;
+    // Only this unit still reads its rows, or groups that share them have met behind the last turn.
+    static_assert(whole_heads || BackwardTile<P, owner>::stages == 1);
+    P::wait_for_unit(warp_place<P, M>());
     float factor[M][2];
     if constexpr (by_keys) {
 #pragma unroll
         for (int m = 0; m < M; ++m) factor[m][0] = factor[m][1] = 1;
-        store_sums<D, M>(own1 + place.rows * HeadTile<D>::stride, a.dv, head, a.head_dim, first,
-                         count, sum1, factor);
+        store_sums<P, M>(own1, a.dv, head, a.head_dim, first, count, sum1, factor);
     }
-    if constexpr (HeadTile<D>::groups == 1) {
-        if (a.rotary.table != nullptr) turn_back<D, M>(sum0, a.rotary, first, count);
+    if constexpr (whole_heads) {
+        if (a.rotary.table != nullptr) turn_back<P, M>(sum0, a.rotary, first, count);
     }
 #pragma unroll
     for (int m = 0; m < M; ++m) factor[m][0] = factor[m][1] = a.scale;
-    store_sums<D, M>(own0 + place.rows * HeadTile<D>::stride, by_keys ? a.dk : a.dq, head,
-                     a.head_dim, first, count, sum0, factor);
+    store_sums<P, M>(own0, by_keys ? a.dk : a.dq, head, a.head_dim, first, count, sum0, factor);
 }
 
 /// Grid: tile_numbers(tokens, sequences, BackwardTile::own) x heads (kv_heads where keys own). Keys
 /// are the queries' rows. The tiles that meet most go first.
-template <int D, Owner owner>
-__global__ void __launch_bounds__(HeadTile<D>::threads)
-    attention_backward_kernel(Attention<Bf16> a) {
-    using Size = BackwardTile<D, owner>;
+template <class P, Owner owner>
+__global__ void __launch_bounds__(P::threads) attention_backward_kernel(Attention<Bf16> a) {
+    using Size = BackwardTile<P, owner>;
     constexpr bool by_keys = Size::by_keys;
-    constexpr int N = Size::other, M = Size::tiles;
+    constexpr int N = Size::other, M = Size::tiles, unit_rows = P::template unit_rows<M>;
     auto* const own0 = reinterpret_cast<Bf16*>(dynamic_shared());  // keys, or queries
-    Bf16* const own1 = own0 + Size::own * HeadTile<D>::stride;     // values, or dout
-    Bf16* const stages = own1 + Size::own * HeadTile<D>::stride;
+    Bf16* const own1 = own0 + Size::own * P::row_elements;         // values, or dout
+    Bf16* const stages = own1 + Size::own * P::row_elements;
     const Tile tile = find_tile<Size::own>(a.sequences.begin, a.sequences.count,
                                            by_keys ? blockIdx.x : gridDim.x - 1 - blockIdx.x);
     if (tile.empty()) return;
@@ -240,50 +245,50 @@ __global__ void __launch_bounds__(HeadTile<D>::threads)
     const int first = uniform(static_cast<int>(tile.place));
     const int count = uniform(static_cast<int>(tile.end - tile.first));
     const int all = uniform(static_cast<int>(sequence.query_count));
-    const WarpPlace place = warp_place<M>();
+    const WarpPlace place = warp_place<P, M>();
+    const int unit = place.rows / unit_rows * unit_rows;
     const auto reach = [&](int from, int rows, int most) {
         return by_keys ? queries_of(from, rows, most, all, a.window)
                        : keys_of(from, rows, most, a.window);
     };
     const Reach block = reach(first, count, Size::own);
-    const Reach warp = reach(first + place.rows, count - place.rows, 16 * M);
+    const Reach met = reach(first + unit, count - unit, unit_rows);
     const int begin = block.begin / N * N;
     const int turns = (block.end - begin + N - 1) / N * (by_keys ? ratio : 1);
     OtherTile next{by_keys ? y * ratio : y / ratio, begin, begin, block.end, N};
 
-    start_tile<D, Size::own>(own0, by_keys ? a.k : a.q, y, a.head_dim, tile.first, count);
-    start_tile<D, Size::own>(own1, by_keys ? a.v : a.dout, y, a.head_dim, tile.first, count);
-    OtherRows<D, owner>(stages, 0).start(a, sequence, next);
+    start_tile<P, Size::own>(own0, by_keys ? a.k : a.q, y, a.head_dim, tile.first, count);
+    start_tile<P, Size::own>(own1, by_keys ? a.v : a.dout, y, a.head_dim, tile.first, count);
+    OtherRows<P, owner>(stages, 0).start(a, sequence, next);
     QueryStatistics own[M][2] = {};
-    if constexpr (!by_keys) load_statistics<M>(own, a, y, tile);
-    HeadSum<D, M> sum0 = {}, sum1 = {};
+    if constexpr (!by_keys) load_statistics<P, M>(own, a, y, tile);
+    HeadSum<P, M> sum0 = {}, sum1 = {};
 #pragma unroll 1
     for (int turn = 0; turn < turns; ++turn) {
-        wait_for_copies();
+        P::wait_for_tiles();
         __syncthreads();  // this stage is here, and the other one has been used
         const int at = next.at;
-        const OtherRows<D, owner> now(stages, turn % Size::stages);
+        const OtherRows<P, owner> now(stages, turn % Size::stages);
         next.advance();
         if (Size::stages > 1 && turn + 1 < turns) {
-            OtherRows<D, owner>(stages, (turn + 1) % Size::stages).start(a, sequence, next);
+            OtherRows<P, owner>(stages, (turn + 1) % Size::stages).start(a, sequence, next);
         }
-        if (warp.meets(at, N)) {
+        if (met.meets(at, N)) {
             const auto query = [&](int m, int n, int i) -> QueryStatistics {
                 if (!by_keys) return own[m][i / 2];
                 const float* const known = now.statistics + 8 * n + place.column + i % 2;
                 return {known[0] * log2_e, known[N]};
             };
             const int between = first + place.row - at - place.column;
-            add_gradients<D, owner>(sum0, sum1, own0 + place.rows * HeadTile<D>::stride,
-                                    own1 + place.rows * HeadTile<D>::stride, now, query,
-                                    warp.whole(at, N), by_keys ? -between : between, a);
+            add_gradients<P, owner>(sum0, sum1, own0, own1, place, now, query, met.whole(at, N),
+                                    by_keys ? -between : between, a);
         }
         if constexpr (Size::stages == 1) {
             __syncthreads();  // the stage has been used
             if (turn + 1 < turns) now.start(a, sequence, next);
         }
     }
-    store_gradients<D, owner>(a, y, sequence.queries + first, count, own0, own1, sum0, sum1);
+    store_gradients<P, owner>(a, y, sequence.queries + first, count, own0, own1, sum0, sum1);
 }
 
 }  // namespace fedit::cuda

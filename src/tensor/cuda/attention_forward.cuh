@@ -7,15 +7,14 @@
 
 namespace fedit::cuda {
 
-/// Queries of a block, in 16-row tiles of a warp and in all; keys of a tile.
-inline constexpr int forward_tiles = 2, forward_queries = 64 * forward_tiles;
-template <int D>
-inline constexpr int forward_keys = D > 128 ? 32 : 64;
-
-/// Bytes of a block's shared memory: keys, values, queries.
-template <int D>
-inline constexpr std::size_t forward_bytes = HeadTile<D>::bytes(2 * forward_keys<D> +
-                                                                forward_queries);
+/// Sizes of a block.
+template <class P>
+struct ForwardTile {
+    static constexpr int tiles = P::in_background ? 1 : 2;  ///< of 16 queries, a warp's
+    static constexpr int queries = block_rows<P, tiles>;
+    static constexpr int keys = P::depth > 128 ? 32 : 64;  ///< of a tile
+    static constexpr std::size_t bytes = tile_bytes<P>(2 * keys + queries);  ///< shared
+};
 
 /// The running softmax of the two rows of which a thread holds a quarter each.
 struct OnlineSoftmax {
@@ -39,8 +38,8 @@ __device__ void hide(float (&x)[N / 8][4], int distance, int window) {
 /// Turns scores x (16 x N, not yet scaled) into weights relative to the largest score so far, and
 /// shrinks what was summed before. scale: in powers of 2.
 template <int N, int C>
-__device__ void to_weights(std::uint32_t (&weights)[N / 16][4], const float (&x)[N / 8][4],
-                           float (&sum)[C][4], OnlineSoftmax& softmax, float scale) {
+__device__ void softmax_step(float (&x)[N / 8][4], float (&sum)[C][4], OnlineSoftmax& softmax,
+                             float scale) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
         float largest = softmax.top[r];
@@ -59,10 +58,11 @@ __device__ void to_weights(std::uint32_t (&weights)[N / 16][4], const float (&x)
         float total = softmax.total[r] * shrink;
 #pragma unroll
         for (int n = 0; n < N / 8; ++n) {
-            const float left = exp2_approximate(x[n][2 * r] * scale - base);
-            const float right = exp2_approximate(x[n][2 * r + 1] * scale - base);
-            total += left + right;
-            weights[n / 2][r + 2 * (n % 2)] = pack(left, right);
+#pragma unroll
+            for (int i = 2 * r; i < 2 * r + 2; ++i) {
+                x[n][i] = exp2_approximate(x[n][i] * scale - base);
+            }
+            total += x[n][2 * r] + x[n][2 * r + 1];
         }
         softmax.total[r] = total;
     }
@@ -86,57 +86,61 @@ __device__ inline Reach keys_of(int own, int count, int most, int window) {
     return {static_cast<int>(first_key(own, window)), own + min(count, most), seen_by_all, own};
 }
 
-/// Grid: tile_numbers(tokens, sequences, forward_queries) x heads. Later tiles, which have more
+/// Grid: tile_numbers(tokens, sequences, ForwardTile::queries) x heads. Later tiles, which have more
 /// keys, go first.
-template <int D>
-__global__ void __launch_bounds__(HeadTile<D>::threads) attention_kernel(Attention<Bf16> a) {
-    constexpr int N = forward_keys<D>, M = forward_tiles;
-    auto* const keys = reinterpret_cast<Bf16*>(dynamic_shared());
-    Bf16* const values = keys + N * HeadTile<D>::stride;
-    Bf16* const queries = values + N * HeadTile<D>::stride;
-    const Tile tile = find_tile<forward_queries>(a.sequences.begin, a.sequences.count,
-                                                 gridDim.x - 1 - blockIdx.x);
+template <class P>
+__global__ void __launch_bounds__(P::threads) attention_kernel(Attention<Bf16> a) {
+    using Size = ForwardTile<P>;
+    constexpr int N = Size::keys, M = Size::tiles, unit_rows = P::template unit_rows<M>;
+    auto* const queries = reinterpret_cast<Bf16*>(dynamic_shared());
+    Bf16* const keys = queries + Size::queries * P::row_elements;
+    Bf16* const values = keys + N * P::row_elements;
+    const Tile tile = find_tile<Size::queries>(a.sequences.begin, a.sequences.count,
+                                               gridDim.x - 1 - blockIdx.x);
     if (tile.empty()) return;
     const Sequence sequence = sequence_at(a.sequences, tile.segment);
     const int head = static_cast<int>(blockIdx.y), group = head / (a.heads / a.kv_heads);
-    const WarpPlace place = warp_place<M>();
-    Bf16* const own_queries = queries + place.rows * HeadTile<D>::stride;
+    const WarpPlace place = warp_place<P, M>();
 
     const std::int64_t first = uniform(tile.first);
     const int own = uniform(static_cast<int>(sequence.own_key(tile.place)));  // of the first query
     const int count = uniform(static_cast<int>(tile.end - tile.first)), end = own + count;
-    const Reach seen = keys_of(own + place.rows, count - place.rows, 16 * M, a.window);
+    const int unit = place.rows / unit_rows * unit_rows;
+    const Reach seen = keys_of(own + unit, count - unit, unit_rows, a.window);
     int key = static_cast<int>(first_key(own, a.window)) / N * N;
-    start_tile<D, forward_queries>(queries, a.q, head, a.head_dim, first, count);
-    TileCopies<D, N> next_keys(a.k, group, a.head_dim, sequence.keys + key);
-    TileCopies<D, N> next_values(a.v, group, a.head_dim, sequence.keys + key);
+    start_tile<P, Size::queries>(queries, a.q, head, a.head_dim, first, count);
+    TileCopies<P, N> next_keys(a.k, group, a.head_dim, sequence.keys + key);
+    TileCopies<P, N> next_values(a.v, group, a.head_dim, sequence.keys + key);
     next_keys.start(keys, a.k.stride, end - key, a.head_dim);
 
-    HeadSum<D, M> sum = {};
+    HeadSum<P, M> sum = {};
     OnlineSoftmax softmax[M];
 #pragma unroll 1
     for (; key < end; key += N) {
-        wait_for_copies();
+        P::wait_for_tiles();
         __syncthreads();  // the keys are here, and the values before have been used
         next_values.start(values, a.v.stride, end - key, a.head_dim);
         const bool busy = seen.meets(key, N);
         Weights<M, N> weights;
         if (busy) {
-            float x[M][N / 8][4] = {};
-            rows_times_rows<D, N, M>(x, own_queries, keys);
+            float x[M][N / 8][4];
+            P::template rows_times_rows<N, M>(x, queries, place, keys);
+            P::template wait<0>(x);
 #pragma unroll
             for (int m = 0; m < M; ++m) {
                 if (!seen.whole(key, N)) {
                     hide<N>(x[m], own - key + place.row + 16 * m - place.column, a.window);
                 }
-                to_weights<N>(weights[m], x[m], sum[m], softmax[m], a.scale * log2_e);
+                softmax_step<N>(x[m], sum[m], softmax[m], a.scale * log2_e);
+                to_weights<N>(weights[m], x[m]);
             }
         }
-        wait_for_copies();
+        P::wait_for_tiles();
         __syncthreads();  // the values are here, and the keys have been used
         if (key + N < end) next_keys.start(keys, a.k.stride, end - key - N, a.head_dim);
         if (busy) {
-            weights_times_rows<D, N, M>(sum, weights, values + place.group * HeadTile<D>::columns);
+            P::template weights_times_rows<N, M>(sum, weights, place, values);
+            P::template wait<0>(sum);
         }
     }
 
@@ -157,8 +161,7 @@ __global__ void __launch_bounds__(HeadTile<D>::threads) attention_kernel(Attenti
         }
     }
     // Behind the last barrier nobody reads queries.
-    store_sums<D, M>(own_queries, a.out, head, a.head_dim, first + place.rows, count - place.rows,
-                     sum, factor);
+    store_sums<P, M>(queries, a.out, head, a.head_dim, first, count, sum, factor);
 }
 
 }  // namespace fedit::cuda

@@ -114,9 +114,9 @@ private:
     T at_[N];
 };
 
-/// The shared memory that the launch asked for, 16-byte aligned.
+/// The shared memory that the launch asked for. Aligned as the rows of group_mma want it.
 __device__ inline unsigned char* dynamic_shared() {
-    extern __shared__ __align__(16) unsigned char dynamic_shared_memory[];
+    extern __shared__ __align__(1024) unsigned char dynamic_shared_memory[];
     return dynamic_shared_memory;
 }
 

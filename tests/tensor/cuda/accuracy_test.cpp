@@ -5,9 +5,8 @@
 // recorded in bench/results/bf16_accuracy.md. Each kernel's error is a property of the test's
 // report
 // (--gtest_output=json:FILE), where that script finds it.
-#include "tests/tensor/cuda/emulate.h"
+#include "tests/tensor/cuda/attention_twin.h"
 
-#include "tensor/cuda/attention.cuh"
 #include "tensor/cuda/column_sums.cuh"
 #include "tensor/cuda/cross_entropy.cuh"
 #include "tensor/cuda/elementwise.cuh"
@@ -104,7 +103,7 @@ struct OfAttention {
     T out, dq, dk, dv;
 };
 
-void expect_accurate_attention(std::int64_t head_dim, const OfAttention<const char*>& name,
+void expect_accurate_attention(By by, std::int64_t head_dim, const OfAttention<const char*>& name,
                                const OfAttention<double>& pytorch) {
     const AttentionShape shape{.heads = heads, .kv_heads = kv_heads, .head_dim = head_dim};
     const std::vector<std::int64_t> begin{0, tokens};
@@ -116,9 +115,10 @@ void expect_accurate_attention(std::int64_t head_dim, const OfAttention<const ch
         dq(zeros(q0), bf16), dk(zeros(k0), bf16), dv(zeros(v0), bf16),
         lse(Matrix(heads, tokens), Dtype::fp32), delta(Matrix(heads, tokens), Dtype::fp32);
     const cuda::DeviceSequences sequences{.count = 1, .begin = begin.data()};
-    cuda::launch_attention(launch, out.view(), lse.floats(), q.view(), k.view(), v.view(), shape,
-                           sequences);
-    cuda::launch_attention_backward(launch,
+    const Tiles tiles(launch, by);
+    cuda::launch_attention(launch, tiles, out.view(), lse.floats(), q.view(), k.view(), v.view(),
+                           shape, sequences);
+    cuda::launch_attention_backward(launch, tiles,
                                     {.q = q.view(),
                                      .k = k.view(),
                                      .v = v.view(),
@@ -138,14 +138,16 @@ void expect_accurate_attention(std::int64_t head_dim, const OfAttention<const ch
 }
 
 TEST(Bf16Accuracy, Attention) {
-    expect_accurate_attention(64,
-                              {"attention_of_64__out", "attention_of_64__dq", "attention_of_64__dk",
-                               "attention_of_64__dv"},
-                              {1.85e-3, 2.45e-3, 3.78e-3, 3.90e-3});
-    expect_accurate_attention(128,
-                              {"attention_of_128__out", "attention_of_128__dq",
-                               "attention_of_128__dk", "attention_of_128__dv"},
-                              {1.90e-3, 2.58e-3, 3.84e-3, 3.51e-3});
+    for (const By by : {By::groups, By::warps}) {
+        expect_accurate_attention(by, 64,
+                                  {"attention_of_64__out", "attention_of_64__dq",
+                                   "attention_of_64__dk", "attention_of_64__dv"},
+                                  {1.85e-3, 2.45e-3, 3.78e-3, 3.90e-3});
+        expect_accurate_attention(by, 128,
+                                  {"attention_of_128__out", "attention_of_128__dq",
+                                   "attention_of_128__dk", "attention_of_128__dv"},
+                                  {1.90e-3, 2.58e-3, 3.84e-3, 3.51e-3});
+    }
 }
 
 TEST(Bf16Accuracy, Lora) {

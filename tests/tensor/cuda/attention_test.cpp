@@ -1,8 +1,7 @@
 // tests/tensor/cuda/attention_test.cpp: the kernels of attention against double loops: packed
 // sequences around a tile's size, grouped heads, windows, longer keys, heads of many widths.
-#include "tests/tensor/cuda/emulate.h"
+#include "tests/tensor/cuda/attention_twin.h"
 
-#include "tensor/cuda/attention.cuh"
 #include "tensor/rope_table.h"
 #include "tests/tensor/cuda/twin.h"
 
@@ -37,7 +36,7 @@ enum class Turned { no, back };
 /// the queries' rows; keys and values of a cache are matrices of their own with unused rows.
 class Operands {
 public:
-    explicit Operands(const Case& c) : case_(c) {
+    explicit Operands(const Case& c, By by = By::warps) : case_(c), by_(by) {
         std::int64_t rows = 0, key_rows = 0;
         for (std::size_t i = 0; i < c.lengths.size(); ++i) {
             begin_.push_back(rows);
@@ -74,8 +73,8 @@ public:
     std::vector<Matrix> forward(const Launch& launch) const {
         HostMatrix q(q_, case_.dtype), k(k_, case_.dtype), v(v_, case_.dtype),
             out(poisoned(q_.rows, q_.cols), case_.dtype, q_.cols + 8), lse(no_lse(), Dtype::fp32);
-        cuda::launch_attention(launch, out.view(), lse.floats(), q.view(), k.view(), v.view(),
-                               case_.shape, device_sequences());
+        cuda::launch_attention(launch, Tiles(launch, by_), out.view(), lse.floats(), q.view(),
+                               k.view(), v.view(), case_.shape, device_sequences());
         return {out.values(), lse.values()};
     }
 
@@ -93,12 +92,13 @@ public:
                                          .dq = q_of(dqkv),
                                          .dk = k_of(dqkv),
                                          .dv = v_of(dqkv)};
-        cuda::launch_attention(launch, out.view(), lse.floats(), views.q, views.k, views.v,
+        const Tiles tiles(launch, by_);
+        cuda::launch_attention(launch, tiles, out.view(), lse.floats(), views.q, views.k, views.v,
                                case_.shape, device_sequences());
         const cuda::DeviceRotary rotary{.positions = positions_.data(),
                                         .table = table_.values().data()};
-        cuda::launch_attention_backward(launch, views, lse.floats(), delta.floats(), case_.shape,
-                                        device_sequences(),
+        cuda::launch_attention_backward(launch, tiles, views, lse.floats(), delta.floats(),
+                                        case_.shape, device_sequences(),
                                         turned == Turned::back ? rotary : cuda::DeviceRotary{});
         return {dqkv.values()};
     }
@@ -147,6 +147,7 @@ private:
     static constexpr float attention_scale = 1.25F;
 
     Case case_;
+    By by_;
     std::vector<std::int64_t> begin_, kv_begin_, kv_end_;
     std::vector<std::int32_t> positions_;
     std::vector<float> inv_freq_;
@@ -158,18 +159,28 @@ std::string case_name(const testing::TestParamInfo<Case>& test) {
     return test.param.name;
 }
 
+/// The products that cards may choose between for a case.
+std::vector<By> kinds_of(const Case& c) {
+    if (c.dtype == Dtype::fp32 || c.shape.head_dim > cuda::ByGroups::widest) return {By::warps};
+    return {By::warps, By::groups};
+}
+
 class AttentionTwin : public testing::TestWithParam<Case> {};
 
 TEST_P(AttentionTwin, ForwardAgreesWithDoubleLoops) {
-    const Operands operands(GetParam());
-    operands.expect_forward(
-        run_twin([&](const Launch& launch) { return operands.forward(launch); }));
+    for (const By by : kinds_of(GetParam())) {
+        const Operands operands(GetParam(), by);
+        operands.expect_forward(
+            run_twin([&](const Launch& launch) { return operands.forward(launch); }));
+    }
 }
 
 TEST_P(AttentionTwin, BackwardAgreesWithDoubleLoops) {
-    const Operands operands(GetParam());
-    operands.expect_backward(
-        run_twin([&](const Launch& launch) { return operands.backward(launch); }));
+    for (const By by : kinds_of(GetParam())) {
+        const Operands operands(GetParam(), by);
+        operands.expect_backward(
+            run_twin([&](const Launch& launch) { return operands.backward(launch); }));
+    }
 }
 
 constexpr AttentionShape shape(std::int64_t heads, std::int64_t kv_heads, std::int64_t head_dim,
@@ -205,10 +216,12 @@ INSTANTIATE_TEST_SUITE_P(
 class TurnedAttentionTwin : public testing::TestWithParam<Case> {};
 
 TEST_P(TurnedAttentionTwin, AgreesWithDoubleLoops) {
-    const Operands operands(GetParam());
-    operands.expect_backward(
-        run_twin([&](const Launch& launch) { return operands.backward(launch, Turned::back); }),
-        Turned::back);
+    for (const By by : kinds_of(GetParam())) {
+        const Operands operands(GetParam(), by);
+        operands.expect_backward(
+            run_twin([&](const Launch& launch) { return operands.backward(launch, Turned::back); }),
+            Turned::back);
+    }
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -229,9 +242,11 @@ INSTANTIATE_TEST_SUITE_P(
 class AttentionCacheTwin : public testing::TestWithParam<Case> {};
 
 TEST_P(AttentionCacheTwin, AgreesWithDoubleLoops) {
-    const Operands operands(GetParam());
-    operands.expect_forward(
-        run_twin([&](const Launch& launch) { return operands.forward(launch); }));
+    for (const By by : kinds_of(GetParam())) {
+        const Operands operands(GetParam(), by);
+        operands.expect_forward(
+            run_twin([&](const Launch& launch) { return operands.forward(launch); }));
+    }
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -244,10 +259,15 @@ INSTANTIATE_TEST_SUITE_P(
     case_name);
 
 TEST(AttentionTwins, ASequenceHasItsBitsAloneAndInCompany) {
-    for (const Dtype dtype : {Dtype::bf16, Dtype::fp32}) {
+    struct Kind {
+        Dtype dtype;
+        By by;
+    };
+    for (const auto [dtype, by] : {Kind{Dtype::bf16, By::warps}, Kind{Dtype::bf16, By::groups},
+                                   Kind{Dtype::fp32, By::warps}}) {
         // The first sequence of both has the same random values.
-        const Operands alone({"alone", dtype, shape(2, 1, 64), {70}});
-        const Operands company({"company", dtype, shape(2, 1, 64), {70, 5, 64}});
+        const Operands alone({"alone", dtype, shape(2, 1, 64), {70}}, by);
+        const Operands company({"company", dtype, shape(2, 1, 64), {70, 5, 64}}, by);
         const Launch launch({});
         for (const Turned turned : {Turned::no, Turned::back}) {
             const Matrix in_company = company.backward(launch, turned)[0];
@@ -282,17 +302,20 @@ TEST(AttentionTwins, RefuseHeadsWiderThanTheirRegisters) {
 }
 
 TEST(AttentionBarriers, AreAllNeeded) {
-    const Operands forward({"forward", Dtype::bf16, shape(1, 1, 64), {130}});
-    EXPECT_TRUE(every_barrier_matters(
-        "attention_forward.cuh", [&](const Launch& launch) { return forward.forward(launch); }));
-    // Wide heads have one stage, and a barrier of their own.
-    const Operands narrow({"narrow", Dtype::bf16, shape(2, 1, 64), {70}});
-    const Operands wide({"wide", Dtype::bf16, shape(1, 1, 256), {40}});
-    EXPECT_TRUE(every_barrier_matters("attention_backward.cuh", [&](const Launch& launch) {
-        std::vector<Matrix> got = narrow.backward(launch);
-        got.push_back(wide.backward(launch)[0]);
-        return got;
-    }));
+    for (const By by : {By::warps, By::groups}) {
+        const Operands forward({"forward", Dtype::bf16, shape(1, 1, 64), {200}}, by);
+        EXPECT_TRUE(every_barrier_matters("attention_forward.cuh", [&](const Launch& launch) {
+            return forward.forward(launch);
+        }));
+        // Wide heads have one stage, and a barrier of their own.
+        const Operands narrow({"narrow", Dtype::bf16, shape(2, 1, 64), {200}}, by);
+        const Operands wide({"wide", Dtype::bf16, shape(1, 1, 256), {40}}, by);
+        EXPECT_TRUE(every_barrier_matters("attention_backward.cuh", [&](const Launch& launch) {
+            std::vector<Matrix> got = narrow.backward(launch);
+            got.push_back(wide.backward(launch)[0]);
+            return got;
+        }));
+    }
 }
 
 }  // namespace

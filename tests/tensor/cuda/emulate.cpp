@@ -3,8 +3,10 @@
 
 #include <ucontext.h>
 
+#include <deque>
 #include <exception>
 #include <memory>
+#include <utility>
 #include <vector>
 
 namespace fedit::emulate {
@@ -13,6 +15,7 @@ namespace {
 
 constexpr std::size_t stack_bytes = 256 << 10;
 constexpr int warp_lanes = 32;
+constexpr std::size_t shared_alignment = 1024;
 constexpr int poison = 0xff;  // NaN as fp32, bf16 and double; -1 as an integer
 
 /// Threads that wait for each other; a round ends when the last one has arrived.
@@ -33,6 +36,8 @@ struct Fibre {
     int round = 0;               ///< of that barrier, when the wait began
     int exchanges = 0;           ///< of the thread with its warp
     std::vector<Copy> copies{};  ///< under way
+    /// Products under way; the last batch is not yet committed.
+    std::deque<std::vector<std::function<void()>>> batches{1};
     bool done = false;
 
     bool can_run() const { return !done && (waits_for == nullptr || waits_for->round != round); }
@@ -54,7 +59,10 @@ public:
     void wait_for_block(const Site& site);
     void start_copy(const Copy& copy);
     void finish_copies();
-    unsigned char* dynamic_shared() { return dynamic_shared_.data(); }
+    void start_product(std::function<void()> product);
+    void commit_products() { running().batches.emplace_back(); }
+    void finish_products(int pending);
+    unsigned char* dynamic_shared();
     void register_shared(void* memory, std::size_t bytes);
 
 private:
@@ -84,7 +92,7 @@ private:
     Site block_site_;  ///< where the threads that wait for the block do so
     bool block_released_ = false;
     std::vector<Shared> shared_;
-    std::vector<unsigned char> dynamic_shared_;
+    std::vector<unsigned char> dynamic_shared_;  ///< from its first multiple of shared_alignment on
     std::exception_ptr error_;
 };
 
@@ -111,7 +119,7 @@ void Machine::run(const cuda::Grid& grid, const Settings& settings,
     for (unsigned y = 0; y < gridDim.y; ++y) {
         for (unsigned x = 0; x < gridDim.x; ++x) {
             blockIdx = {x, y, 0};
-            dynamic_shared_.assign(grid.shared_bytes, poison);
+            dynamic_shared_.assign(grid.shared_bytes + shared_alignment, poison);
             run_block();
         }
     }
@@ -128,6 +136,7 @@ void Machine::run_block() {
         fibre.waits_for = nullptr;
         fibre.exchanges = 0;
         fibre.copies.clear();
+        fibre.batches.assign(1, {});
         fibre.done = false;
         getcontext(&fibre.context);
         fibre.context.uc_stack.ss_sp = fibre.stack.get();
@@ -250,6 +259,23 @@ void Machine::finish_copies() {
     running().copies.clear();
 }
 
+void Machine::start_product(std::function<void()> product) {
+    running().batches.back().push_back(std::move(product));
+}
+
+void Machine::finish_products(int pending) {
+    auto& batches = running().batches;
+    for (; batches.size() > static_cast<std::size_t>(pending) + 1; batches.pop_front()) {
+        for (const auto& product : batches.front()) product();
+    }
+}
+
+unsigned char* Machine::dynamic_shared() {
+    void* begin = dynamic_shared_.data();
+    std::size_t space = dynamic_shared_.size();
+    return static_cast<unsigned char*>(std::align(shared_alignment, 0, begin, space));
+}
+
 void Machine::register_shared(void* memory, std::size_t bytes) {
     std::memset(memory, poison, bytes);
     shared_.push_back({memory, bytes});
@@ -279,6 +305,18 @@ void start_copy(void* to, const void* from, std::size_t bytes) {
 
 void finish_copies() {
     machine().finish_copies();
+}
+
+void start_product(std::function<void()> product) {
+    machine().start_product(std::move(product));
+}
+
+void commit_products() {
+    machine().commit_products();
+}
+
+void finish_products(int pending) {
+    machine().finish_products(pending);
 }
 
 unsigned char* dynamic_shared_bytes() {

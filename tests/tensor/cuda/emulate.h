@@ -102,6 +102,11 @@ void wait_for_block(const Site& site);
 /// Until then `to` is poisoned.
 void start_copy(void* to, const void* from, std::size_t bytes);
 void finish_copies();
+/// Work that the running thread will wait for, and what divides it into batches.
+void start_product(std::function<void()> product);
+void commit_products();
+/// Does all but the last `pending` batches, in their order.
+void finish_products(int pending);
 unsigned char* dynamic_shared_bytes();
 /// Shared memory of fixed size, to be poisoned now and before each block.
 void register_shared(void* memory, std::size_t bytes);
