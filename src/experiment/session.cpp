@@ -95,7 +95,7 @@ Machine choose_machine(const Config& config, const Communicator& comm) {
         throw InputError(
             {.what = "this device has no fast bf16 products",
              .where = fmt::format("--dtype bf16 on {} ({})", info.model, info.instruction_set),
-             .remedy = "give --dtype fp32, or run on a CPU with avx512_bf16 or AMX"});
+             .remedy = "give --dtype fp32, or run on a CPU with avx512_bf16"});
     }
     machine.dtype =
         config.dtype == "bf16" || (config.dtype == "auto" && info.bf16) ? Dtype::bf16 : Dtype::fp32;

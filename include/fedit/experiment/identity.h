@@ -17,8 +17,8 @@ namespace fedit {
 /// that share an input round dx once, dq and dk turn before they are rounded, bf16's SwiGLU takes
 /// the fast exponential (2026-11-26). 5: on CPUs, attention sums whole vectors of weights, in
 /// double, and beside bf16 products the operands of attention and adapters are bf16 too
-/// (2026-11-26).
-inline constexpr int arithmetic_version = 5;
+/// (2026-11-26). 6: attention on Hopper by groups of warps, other tiles (2026-11-27).
+inline constexpr int arithmetic_version = 6;
 
 /// Ordered "name = value" entries.
 class Identity {

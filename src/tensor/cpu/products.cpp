@@ -95,6 +95,19 @@ bool cpu_has(dnnl_cpu_isa_t isa) {
     return (dnnl_get_effective_cpu_isa() & isa) == isa;
 }
 
+/// oneDNN without its AMX kernels: they divide a product by its number of rows, and a row's bits
+/// would depend on its company.
+dnnl::engine cpu_engine() {
+    // Only before anything has asked for the CPU's instructions; later calls change nothing.
+    dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core_bf16);
+    if (cpu_has(dnnl_cpu_isa_avx512_core_amx)) {
+        throw RunError({.what = "oneDNN cannot be kept from AMX, whose results are not exact here",
+                        .where = "dnnl_set_max_cpu_isa",
+                        .remedy = "set ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16"});
+    }
+    return {dnnl::engine::kind::cpu, 0};
+}
+
 void copy_matrix(int threads, TensorView to, TensorView from, bool add) {
     parallel_blocks(threads, from.rows, 16, [&](std::int64_t begin, std::int64_t end) noexcept {
         for (std::int64_t t = begin; t < end; ++t) {
@@ -108,9 +121,9 @@ void copy_matrix(int threads, TensorView to, TensorView from, bool add) {
 }  // namespace
 
 ProductChoice ProductChoice::for_this_cpu() {
+    const dnnl::engine engine = cpu_engine();
     if (!cpu_has(dnnl_cpu_isa_avx512_core)) return {};
     // The blocked layout is fast only where oneDNN has a kernel that reads it.
-    const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
     const Product sample{Form::w, Dtype::fp32, 128, 768, 768, 768, false, false};
     const std::string kernel = describe(engine, sample).impl_info_str();
     if (!kernel.starts_with("brg")) return {};
@@ -124,7 +137,7 @@ std::string product_library(const ProductChoice& choice) {
     std::string name =
         fmt::format("oneDNN {}.{}.{}", version->major, version->minor, version->patch);
     if (choice.bf16 != Bf16Products::native) return name;
-    const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+    const dnnl::engine engine = cpu_engine();
     const Product sample{Form::w, Dtype::bf16, 128, 768, 768, 768, false, false};
     return fmt::format("{}, bf16 by {}", name, describe(engine, sample).impl_info_str());
 }
@@ -133,7 +146,7 @@ struct Products::Impl {
     Impl(int thread_count, ProductChoice product_choice)
         : threads(thread_count),
           choice(product_choice),
-          engine(dnnl::engine::kind::cpu, 0),
+          engine(cpu_engine()),
           stream(engine) {
         dnnl::set_primitive_cache_capacity(static_cast<int>(max_prepared));
     }
@@ -282,7 +295,7 @@ void Products::pack(std::byte* memory_begin, Dtype dtype, std::span<const float>
                     std::int64_t out, std::int64_t in) {
     if (dtype == Dtype::bf16 && choice_.bf16 == Bf16Products::absent) {
         throw InputError({.what = "this CPU has no bf16 products",
-                          .where = "--dtype bf16; missing instructions: avx512_bf16 (or AMX)",
+                          .where = "--dtype bf16; missing instructions: avx512_bf16",
                           .remedy = "use --dtype fp32"});
     }
     const TensorView w{const_cast<float*>(values.data()), Dtype::fp32, out, in, in};

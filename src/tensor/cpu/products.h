@@ -62,8 +62,7 @@ private:
     std::unique_ptr<Impl> impl_;
 };
 
-/// "oneDNN 2.6.3", and the kernel of bf16 products where the CPU has them: whether it uses AMX
-/// decides speed and bits.
+/// "oneDNN 2.6.3", and the kernel of bf16 products where the CPU has them: it decides bits.
 std::string product_library(const ProductChoice& choice);
 
 }  // namespace fedit::cpu
