@@ -144,10 +144,7 @@ std::string product_library(const ProductChoice& choice) {
 
 struct Products::Impl {
     Impl(int thread_count, ProductChoice product_choice)
-        : threads(thread_count),
-          choice(product_choice),
-          engine(cpu_engine()),
-          stream(engine) {
+        : threads(thread_count), choice(product_choice), engine(cpu_engine()), stream(engine) {
         dnnl::set_primitive_cache_capacity(static_cast<int>(max_prepared));
     }
 

@@ -67,15 +67,15 @@ constexpr bool turns_in_registers(std::int64_t head_dim) {
     return head_dim == 64 || head_dim == 128;
 }
 
-/// Calls body(Products<D>()) for the narrowest tile that holds a head. Family: ByWarps or ByGroups.
+/// Calls body(Width<D>()) for the narrowest tile that holds a head. Family: ByWarps or ByGroups.
 template <class Family, class Body>
 void choose_head(std::int64_t head_dim, const Body& body) {
     if (head_dim <= 64) {
-        body(typename Family::template Products<64>());
+        body(Width<64>());
     } else if (head_dim <= 128) {
-        body(typename Family::template Products<128>());
+        body(Width<128>());
     } else if constexpr (Family::widest > 128) {
-        body(typename Family::template Products<256>());
+        body(Width<256>());
     }
 }
 
@@ -99,15 +99,15 @@ public:
     explicit TiledAttention(const Launch& launch) : launch_(launch) {}
 
     void forward(const Attention<Bf16>& a) const {
-        choose_head<Family>(a.head_dim, [&](auto products) {
-            using P = decltype(products);
+        choose_head<Family>(a.head_dim, [&](auto width) {
+            using P = typename Family::template Forward<decltype(width)::value>;
             using Size = ForwardTile<P>;
             launch_(tile_grid<P>(Size::queries, a, a.heads, Size::bytes), attention_kernel<P>, a);
         });
     }
     void backward(const Attention<Bf16>& a) const {
-        choose_head<Family>(a.head_dim, [&](auto products) {
-            using P = decltype(products);
+        choose_head<Family>(a.head_dim, [&](auto width) {
+            using P = typename Family::template Backward<decltype(width)::value>;
             backward<P, Owner::queries>(a, a.heads);
             backward<P, Owner::keys>(a, a.kv_heads);
         });

@@ -138,19 +138,20 @@ __device__ void load_statistics(QueryStatistics (&own)[M][2], const Attention<Bf
     }
 }
 
-/// One tile's share of a warp's sums.
-template <class P, Owner owner, class Query>
+/// One tile's share of a warp's sums. `start_next` is called once products are on their way.
+template <class P, Owner owner, class Query, class StartNext>
 __device__ void add_gradients(HeadSum<P, BackwardTile<P, owner>::tiles>& sum0,
                               HeadSum<P, BackwardTile<P, owner>::tiles>& sum1, const Bf16* own0,
                               const Bf16* own1, const WarpPlace& place,
                               const OtherRows<P, owner>& other, const Query& query, bool whole,
-                              int distance, const Attention<Bf16>& a) {
+                              int distance, const Attention<Bf16>& a, const StartNext& start_next) {
     using Size = BackwardTile<P, owner>;
     constexpr int N = Size::other, M = Size::tiles;
     constexpr bool early = Size::by_keys && P::in_background;
     float p[M][N / 8][4], dp[M][N / 8][4];
     P::template rows_times_rows<N, M>(p, own0, place, other.first);
     P::template rows_times_rows<N, M>(dp, own1, place, other.second);
+    if constexpr (P::in_background) start_next();
     P::template wait<1>(p);
     scores_to_weights<Size::by_keys, M, N>(p, query, whole, distance, a.window, a.scale * log2_e);
     Weights<M, N> weights, gradients;
@@ -270,10 +271,13 @@ __global__ void __launch_bounds__(P::threads) attention_backward_kernel(Attentio
         const int at = next.at;
         const OtherRows<P, owner> now(stages, turn % Size::stages);
         next.advance();
-        if (Size::stages > 1 && turn + 1 < turns) {
+        const auto start_next = [&] {
+            if (Size::stages == 1 || turn + 1 == turns) return;
             OtherRows<P, owner>(stages, (turn + 1) % Size::stages).start(a, sequence, next);
-        }
-        if (met.meets(at, N)) {
+        };
+        const bool busy = met.meets(at, N);
+        if (!P::in_background || !busy) start_next();
+        if (busy) {
             const auto query = [&](int m, int n, int i) -> QueryStatistics {
                 if (!by_keys) return own[m][i / 2];
                 const float* const known = now.statistics + 8 * n + place.column + i % 2;
@@ -281,7 +285,7 @@ __global__ void __launch_bounds__(P::threads) attention_backward_kernel(Attentio
             };
             const int between = first + place.row - at - place.column;
             add_gradients<P, owner>(sum0, sum1, own0, own1, place, now, query, met.whole(at, N),
-                                    by_keys ? -between : between, a);
+                                    by_keys ? -between : between, a, start_next);
         }
         if constexpr (Size::stages == 1) {
             __syncthreads();  // the stage has been used

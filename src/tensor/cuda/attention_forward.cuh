@@ -12,7 +12,7 @@ template <class P>
 struct ForwardTile {
     static constexpr int tiles = P::in_background ? 1 : 2;  ///< of 16 queries, a warp's
     static constexpr int queries = block_rows<P, tiles>;
-    static constexpr int keys = P::depth > 128 ? 32 : 64;  ///< of a tile
+    static constexpr int keys = P::depth > 128 ? 32 : 64;                    ///< of a tile
     static constexpr std::size_t bytes = tile_bytes<P>(2 * keys + queries);  ///< shared
 };
 
@@ -86,8 +86,8 @@ __device__ inline Reach keys_of(int own, int count, int most, int window) {
     return {static_cast<int>(first_key(own, window)), own + min(count, most), seen_by_all, own};
 }
 
-/// Grid: tile_numbers(tokens, sequences, ForwardTile::queries) x heads. Later tiles, which have more
-/// keys, go first.
+/// Grid: tile_numbers(tokens, sequences, ForwardTile::queries) x heads. Later tiles, which have
+/// more keys, go first.
 template <class P>
 __global__ void __launch_bounds__(P::threads) attention_kernel(Attention<Bf16> a) {
     using Size = ForwardTile<P>;
@@ -95,8 +95,8 @@ __global__ void __launch_bounds__(P::threads) attention_kernel(Attention<Bf16> a
     auto* const queries = reinterpret_cast<Bf16*>(dynamic_shared());
     Bf16* const keys = queries + Size::queries * P::row_elements;
     Bf16* const values = keys + N * P::row_elements;
-    const Tile tile = find_tile<Size::queries>(a.sequences.begin, a.sequences.count,
-                                               gridDim.x - 1 - blockIdx.x);
+    const Tile tile =
+        find_tile<Size::queries>(a.sequences.begin, a.sequences.count, gridDim.x - 1 - blockIdx.x);
     if (tile.empty()) return;
     const Sequence sequence = sequence_at(a.sequences, tile.segment);
     const int head = static_cast<int>(blockIdx.y), group = head / (a.heads / a.kv_heads);

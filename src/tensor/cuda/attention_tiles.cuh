@@ -57,7 +57,7 @@ __device__ WarpPlace warp_place() {
 
 /// Rows of a block whose warps own M times 16 each.
 template <class P, int M>
-inline constexpr int block_rows = 16 * M * P::row_warps;
+inline constexpr int block_rows = 16 * M* P::row_warps;
 
 /// Bytes of tiles of so many rows.
 template <class P>
@@ -123,8 +123,7 @@ __device__ void store_sums(Bf16* own, Rows<Bf16> target, int head, int head_dim,
 #pragma unroll
             for (int r = 0; r < 2; ++r) {
                 const int row = place.row + 16 * m + 8 * r;
-                Bf16* const to =
-                    own + P::template offset<rows>(row, begin + place.column + 8 * n);
+                Bf16* const to = own + P::template offset<rows>(row, begin + place.column + 8 * n);
                 *reinterpret_cast<std::uint32_t*>(to) =
                     pack(sum[m][n][2 * r] * factor[m][r], sum[m][n][2 * r + 1] * factor[m][r]);
             }

@@ -10,11 +10,12 @@
 
 namespace fedit::cuda {
 
-template <int D>
+/// Of heads of up to D columns, in blocks of so many groups.
+template <int D, int groups>
 struct GroupProducts {
     static_assert(D == 64 || D == 128);
     static constexpr int depth = D, columns = D;
-    static constexpr int row_warps = 8, threads = 32 * row_warps;
+    static constexpr int row_warps = 4 * groups, threads = 32 * row_warps;
     static constexpr int row_elements = D;
     static constexpr bool in_background = true;
     static constexpr int panel = 64;  ///< columns; rows of a group too
@@ -80,10 +81,13 @@ struct GroupProducts {
     }
 };
 
-/// Heads of up to 128 columns, on Hopper.
+/// Heads of up to 128 columns, on Hopper. Forward, two groups share their keys; backward, whose
+/// registers leave room for two groups in all, two small blocks begin and end at different times.
 struct ByGroups {
     template <int D>
-    using Products = GroupProducts<D>;
+    using Forward = GroupProducts<D, 2>;
+    template <int D>
+    using Backward = GroupProducts<D, 1>;
     static constexpr int widest = 128;
 };
 

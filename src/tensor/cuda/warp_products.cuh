@@ -26,9 +26,7 @@ struct WarpProducts {
     }
 
     /// The copies that this thread started are here, for it, and behind a barrier for the block.
-    __device__ static void wait_for_tiles() {
-        wait_for_copies();
-    }
+    __device__ static void wait_for_tiles() { wait_for_copies(); }
 
     /// x (16 M x N) = own (this warp's rows of the block's tile) other^T (N rows).
     template <int N, int M>
@@ -87,14 +85,16 @@ struct WarpProducts {
 
     /// Products are done when they return.
     template <int pending, int M, int N>
-    __device__ static void wait(float (& /*x*/)[M][N][4]) {}
+    __device__ static void wait(float (&/*x*/)[M][N][4]) {}
     __device__ static void wait_for_unit(const WarpPlace& /*place*/) {}
 };
 
 /// Heads of up to 256 columns, on every card.
 struct ByWarps {
     template <int D>
-    using Products = WarpProducts<D>;
+    using Forward = WarpProducts<D>;
+    template <int D>
+    using Backward = WarpProducts<D>;
     static constexpr int widest = 256;
 };
 
