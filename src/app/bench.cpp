@@ -306,8 +306,9 @@ void write_random_model(const Context& context, const Config& config, const fs::
     const std::string text = read_text_file(config.model_config);
     const ModelConfig model = parse_model_config(Json::parse(text, config.model_config));
     context.files.write(folder / "config.json", text);
-    context.files.write(folder / "model.safetensors",
-                        make_random_weights(model, static_cast<std::uint64_t>(config.seed)));
+    context.files.write(
+        folder / "model.safetensors",
+        make_random_weights(model, static_cast<std::uint64_t>(config.seed), usable_cores()));
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "app/new_folder.h"
 #include "fedit/core/error.h"
 #include "fedit/core/progress.h"
+#include "fedit/experiment/session.h"
 #include "fedit/io/json.h"
 #include "fedit/model/hf_folder.h"
 
@@ -20,7 +21,7 @@ void write_model(const Context& context, const Config& config) {
     const ModelConfig model = parse_model_config(Json::parse(
         {reinterpret_cast<const char*>(text.data()), text.size()}, config.model_config));
     std::vector<std::byte> weights =
-        make_random_weights(model, static_cast<std::uint64_t>(config.seed));
+        make_random_weights(model, static_cast<std::uint64_t>(config.seed), usable_cores());
     const auto bytes = static_cast<std::int64_t>(weights.size());
     const std::vector<AtomicFile::Member> members{{"config.json", text},
                                                   {"model.safetensors", std::move(weights)}};

@@ -1,6 +1,7 @@
 // model/model_tensors.cpp: the tensors that a model has, and a new model's random ones.
 #include <string>
 
+#include "fedit/core/parallel.h"
 #include "fedit/core/rng.h"
 #include "fedit/model/hf_folder.h"
 #include "model/linear_shape.h"
@@ -58,14 +59,18 @@ std::vector<TensorSpec> expected_tensors(const ModelConfig& config) {
     return specs;
 }
 
-std::vector<std::byte> make_random_weights(const ModelConfig& config, std::uint64_t seed) {
+std::vector<std::byte> make_random_weights(const ModelConfig& config, std::uint64_t seed,
+                                           int threads) {
     const std::vector<TensorSpec> specs = expected_tensors(config);
-    std::vector<std::vector<float>> values;
+    std::vector<std::vector<float>> values(specs.size());
+    run_parallel(threads, std::ssize(specs), [&](std::int64_t i) {
+        const auto index = static_cast<std::size_t>(i);
+        values[index] = initial_values(specs[index], index, config, seed);
+    });
     std::vector<TensorToWrite> tensors;
     for (std::size_t i = 0; i < specs.size(); ++i) {
-        values.push_back(initial_values(specs[i], i, config, seed));
         tensors.push_back({specs[i].name, StoredType::f32, specs[i].shape,
-                           std::as_bytes(std::span<const float>(values.back()))});
+                           std::as_bytes(std::span<const float>(values[i]))});
     }
     return encode_safetensors(tensors, {{"format", "pt"}});
 }

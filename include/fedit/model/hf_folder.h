@@ -75,7 +75,8 @@ private:
 };
 
 /// A new model's model.safetensors: weights from Normal(0, initializer_range), norms 1, biases 0, a
-/// pure function of seed and config.
-std::vector<std::byte> make_random_weights(const ModelConfig& config, std::uint64_t seed);
+/// pure function of seed and config. `threads` make its tensors.
+std::vector<std::byte> make_random_weights(const ModelConfig& config, std::uint64_t seed,
+                                           int threads = 1);
 
 }  // namespace fedit

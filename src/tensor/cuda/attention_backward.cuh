@@ -276,6 +276,7 @@ __global__ void __launch_bounds__(P::threads) attention_backward_kernel(Attentio
             OtherRows<P, owner>(stages, (turn + 1) % Size::stages).start(a, sequence, next);
         };
         const bool busy = met.meets(at, N);
+        // To start copies takes instructions: products in the background come first.
         if (!P::in_background || !busy) start_next();
         if (busy) {
             const auto query = [&](int m, int n, int i) -> QueryStatistics {

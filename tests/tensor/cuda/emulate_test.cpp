@@ -1,5 +1,5 @@
 // tests/tensor/cuda/emulate_test.cpp: the emulation itself: what it must find, it finds.
-#include "tests/tensor/cuda/emulate.h"
+#include "tests/tensor/cuda/emulate_group.h"
 
 #include <filesystem>
 #include <fstream>
@@ -127,6 +127,118 @@ TEST(Emulation, TellsNeededBarriersFromOthers) {
     const auto never = every_barrier_matters("rows.cuh", twin(0));
     EXPECT_FALSE(never);
     EXPECT_NE(std::string(never.message()).find("0 were reached"), std::string::npos);
+}
+
+/// Element (row, column) of rows of 64 as group_mma wants them.
+int swizzled_place(int row, int column) {
+    return row * 64 + (column / 8 ^ row % 8) * 8 + column % 8;
+}
+
+constexpr int group_threads = 128, group_rows = 64;
+
+/// Two matrices of 64 rows in shared memory, of small integers that no product rounds.
+struct GroupOperands {
+    cuda::Bf16* left = reinterpret_cast<cuda::Bf16*>(cuda::dynamic_shared());
+    cuda::Bf16* right = left + group_rows * 64;
+
+    static float left_at(int row, int column) { return static_cast<float>((row + 3 * column) % 7); }
+    static float right_at(int row, int column) {
+        return static_cast<float>((5 * row + column) % 11 - 4);
+    }
+    void fill() const {
+        for (int i = static_cast<int>(threadIdx.x); i < group_rows * 64; i += group_threads) {
+            const int row = i / 64, column = i % 64;
+            left[swizzled_place(row, column)] = cuda::to_bf16(left_at(row, column));
+            right[swizzled_place(row, column)] = cuda::to_bf16(right_at(row, column));
+        }
+        cuda::show_to_group_mma();
+    }
+};
+
+/// Runs a kernel of one group, which leaves c in `got` (64 x 64).
+std::vector<float> run_group(
+    const std::function<void(const GroupOperands&, float (&c)[8][4])>& use) {
+    std::vector<float> got(group_rows * 64);
+    constexpr std::size_t bytes = 2 * group_rows * 64 * sizeof(cuda::Bf16);
+    emulate::run({.x = 1, .threads = group_threads, .shared_bytes = bytes}, {}, [&] {
+        const GroupOperands operands;
+        operands.fill();
+        __syncthreads();
+        float c[8][4] = {};
+        use(operands, c);
+        const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
+        for (int n = 0; n < 8; ++n) {
+            for (int i = 0; i < 4; ++i) {
+                const int row = 16 * (thread / 32) + lane / 4 + 8 * (i / 2);
+                got[static_cast<std::size_t>(row * 64 + 8 * n + 2 * (lane % 4) + i % 2)] = c[n][i];
+            }
+        }
+    });
+    return got;
+}
+
+void start_rows_times_rows(const GroupOperands& operands, float (&c)[8][4]) {
+    for (int d = 0; d < 64; d += 16) {
+        cuda::group_mma(c, operands.left + d, operands.right + d, d > 0);
+    }
+    cuda::commit_group_products();
+}
+
+std::vector<float> rows_times_rows() {
+    std::vector<float> product(group_rows * 64);
+    for (int i = 0; i < group_rows * 64; ++i) {
+        for (int d = 0; d < 64; ++d) {
+            product[static_cast<std::size_t>(i)] +=
+                GroupOperands::left_at(i / 64, d) * GroupOperands::right_at(i % 64, d);
+        }
+    }
+    return product;
+}
+
+TEST(Emulation, MakesAGroupsProducts) {
+    EXPECT_EQ(run_group([](const GroupOperands& operands, float(&c)[8][4]) {
+                  start_rows_times_rows(operands, c);
+                  cuda::wait_for_group_products<0>();
+              }),
+              rows_times_rows());
+    // Left operands in registers, rows of the right one that are not transposed; added to ones.
+    const auto got = run_group([](const GroupOperands& operands, float(&c)[8][4]) {
+        for (auto& tile : c) std::fill(std::begin(tile), std::end(tile), 1.0F);
+        const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
+        for (int k = 0; k < 64; k += 16) {
+            std::uint32_t left[4];
+            for (int i = 0; i < 4; ++i) {
+                const int row = 16 * (thread / 32) + lane / 4 + 8 * (i % 2);
+                const int column = k + 8 * (i / 2) + 2 * (lane % 4);
+                left[i] = cuda::pack(GroupOperands::left_at(row, column),
+                                     GroupOperands::left_at(row, column + 1));
+            }
+            cuda::group_mma(c, 0, left, operands.right + k * 64);
+        }
+        cuda::commit_group_products();
+        cuda::wait_for_group_products<0>();
+    });
+    for (int i = 0; i < group_rows * 64; ++i) {
+        float want = 1;
+        for (int d = 0; d < 64; ++d) {
+            want += GroupOperands::left_at(i / 64, d) * GroupOperands::right_at(d, i % 64);
+        }
+        ASSERT_EQ(got[static_cast<std::size_t>(i)], want) << i / 64 << ", " << i % 64;
+    }
+}
+
+TEST(Emulation, MakesAGroupsProductsOnlyWhenTheyAreWaitedFor) {
+    const auto unwaited = run_group([](const GroupOperands& operands, float(&c)[8][4]) {
+        start_rows_times_rows(operands, c);
+        cuda::wait_for_group_products<1>();
+    });
+    for (const float value : unwaited) EXPECT_TRUE(std::isnan(value));
+    const auto overwritten = run_group([](const GroupOperands& operands, float(&c)[8][4]) {
+        start_rows_times_rows(operands, c);
+        operands.right[threadIdx.x] = cuda::to_bf16(64);
+        cuda::wait_for_group_products<0>();
+    });
+    EXPECT_NE(overwritten, rows_times_rows());
 }
 
 /// The whole text of a file.
