@@ -7,8 +7,8 @@
 #include "fedit/core/error.h"
 #include "fedit/tensor/backend.h"
 #include "tensor/cuda/attention_plain.cuh"
+#include "tensor/cuda/attention_warp_products.cuh"
 #include "tensor/cuda/elementwise.cuh"
-#include "tensor/cuda/warp_products.cuh"
 
 namespace fedit::cuda {
 

@@ -2,8 +2,8 @@
 #include "tensor/cuda/group_mma.cuh"
 
 #include "tensor/cuda/attention.cuh"
+#include "tensor/cuda/attention_group_products.cuh"
 #include "tensor/cuda/attention_hopper.h"
-#include "tensor/cuda/group_products.cuh"
 #include "tensor/cuda/stream_launch.cuh"
 
 namespace fedit::cuda {

@@ -1,6 +1,6 @@
 // tensor/cuda/attention_tiles.cuh: tiles of a head's rows in shared memory, for attention on tensor
 // cores. How they lie there and how they are multiplied is a choice P: WarpProducts or
-// GroupProducts<D>, for heads of up to D columns; the rest of a head is zeros.
+// GroupProducts, for heads of up to D columns; the rest of a head is zeros.
 //
 // Lane l holds of a 16 x 8 tile c of a product: c[i] at row l / 4 + 8 (i / 2), column
 // 2 (l % 4) + i % 2. This is also how the left operand wants two such tiles, so weights go from one

@@ -5,7 +5,7 @@
 #include "tests/tensor/cuda/emulate_group.h"
 
 #include "tensor/cuda/attention.cuh"
-#include "tensor/cuda/group_products.cuh"
+#include "tensor/cuda/attention_group_products.cuh"
 
 namespace fedit::test {
 

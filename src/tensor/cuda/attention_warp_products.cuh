@@ -1,6 +1,6 @@
-// tensor/cuda/warp_products.cuh: the products of attention by single warps, which every card since
-// sm_80 has. A warp owns M times 16 rows of its block's tile: with M = 2 it reads the other side's
-// rows half as often, which is what shared memory's bandwidth asks for.
+// tensor/cuda/attention_warp_products.cuh: the products of attention by single warps, which every
+// card since sm_80 has. A warp owns M times 16 rows of its block's tile: with M = 2 it reads the
+// other side's rows half as often, which is what shared memory's bandwidth asks for.
 #pragma once
 
 #include "tensor/cuda/attention_tiles.cuh"

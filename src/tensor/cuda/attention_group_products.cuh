@@ -1,7 +1,7 @@
-// tensor/cuda/group_products.cuh: the products of attention by groups of four warps, which own 64
-// rows. They read both operands in shared memory, so what a warp reads for itself, and the loads
-// for it, are gone; and they go on while threads turn scores into weights. Hopper alone has them:
-// a file that compiles kernels includes group_mma.cuh (or its emulation) first.
+// tensor/cuda/attention_group_products.cuh: the products of attention by groups of four warps,
+// which own 64 rows. They read both operands in shared memory, so what a warp reads for itself, and
+// the loads for it, are gone; and they go on while threads turn scores into weights. Hopper alone
+// has them: a file that compiles kernels includes group_mma.cuh (or its emulation) first.
 //
 // A tile's columns are divided into panels of 64, as group_mma wants rows.
 #pragma once
