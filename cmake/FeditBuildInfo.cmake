@@ -17,12 +17,11 @@ if(GIT_FOUND AND EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/.git")
     set(FEDIT_GIT_DIRTY "true")
   endif()
   # The next build after a commit or a pull looks again.
-  execute_process(COMMAND ${GIT_EXECUTABLE} rev-parse --git-path logs/HEAD
+  execute_process(COMMAND ${GIT_EXECUTABLE} rev-parse --absolute-git-dir
     WORKING_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}"
-    OUTPUT_VARIABLE git_log OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
-  get_filename_component(git_log "${git_log}" ABSOLUTE BASE_DIR "${CMAKE_CURRENT_SOURCE_DIR}")
-  if(EXISTS "${git_log}")
+    OUTPUT_VARIABLE git_folder OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+  if(EXISTS "${git_folder}/logs/HEAD")
     set_property(DIRECTORY "${PROJECT_SOURCE_DIR}"
-      APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${git_log}")
+      APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${git_folder}/logs/HEAD")
   endif()
 endif()

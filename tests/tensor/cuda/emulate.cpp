@@ -6,6 +6,7 @@
 #include <deque>
 #include <exception>
 #include <memory>
+#include <new>
 #include <utility>
 #include <vector>
 
@@ -17,6 +18,12 @@ constexpr std::size_t stack_bytes = 256 << 10;
 constexpr int warp_lanes = 32;
 constexpr std::size_t shared_alignment = 1024;
 constexpr int poison = 0xff;  // NaN as fp32, bf16 and double; -1 as an integer
+
+struct FreeShared {
+    void operator()(unsigned char* memory) const {
+        ::operator delete[](memory, std::align_val_t{shared_alignment});
+    }
+};
 
 /// Threads that wait for each other; a round ends when the last one has arrived.
 struct Barrier {
@@ -62,7 +69,7 @@ public:
     void start_product(std::function<void()> product);
     void commit_products() { running().batches.emplace_back(); }
     void finish_products(int pending);
-    unsigned char* dynamic_shared();
+    unsigned char* dynamic_shared() { return dynamic_shared_.get(); }
     void register_shared(void* memory, std::size_t bytes);
 
 private:
@@ -92,7 +99,7 @@ private:
     Site block_site_;  ///< where the threads that wait for the block do so
     bool block_released_ = false;
     std::vector<Shared> shared_;
-    std::vector<unsigned char> dynamic_shared_;  ///< from its first multiple of shared_alignment on
+    std::unique_ptr<unsigned char[], FreeShared> dynamic_shared_;  ///< no byte more than asked for
     std::exception_ptr error_;
 };
 
@@ -116,10 +123,12 @@ void Machine::run(const cuda::Grid& grid, const Settings& settings,
     if (fibres_.size() < static_cast<std::size_t>(threads_)) {
         fibres_.resize(static_cast<std::size_t>(threads_));
     }
+    dynamic_shared_.reset(
+        new (std::align_val_t{shared_alignment}) unsigned char[grid.shared_bytes]);
     for (unsigned y = 0; y < gridDim.y; ++y) {
         for (unsigned x = 0; x < gridDim.x; ++x) {
             blockIdx = {x, y, 0};
-            dynamic_shared_.assign(grid.shared_bytes + shared_alignment, poison);
+            std::memset(dynamic_shared_.get(), poison, grid.shared_bytes);
             run_block();
         }
     }
@@ -268,12 +277,6 @@ void Machine::finish_products(int pending) {
     for (; batches.size() > static_cast<std::size_t>(pending) + 1; batches.pop_front()) {
         for (const auto& product : batches.front()) product();
     }
-}
-
-unsigned char* Machine::dynamic_shared() {
-    void* begin = dynamic_shared_.data();
-    std::size_t space = dynamic_shared_.size();
-    return static_cast<unsigned char*>(std::align(shared_alignment, 0, begin, space));
 }
 
 void Machine::register_shared(void* memory, std::size_t bytes) {
