@@ -17,7 +17,7 @@ namespace fedit::test {
 enum class CpuProducts { panels, blocked, bf16, emulated_bf16 };
 
 inline bool has_bf16_instructions() {
-    return cpu::ProductChoice::for_this_cpu().bf16 == cpu::Bf16Products::native;
+    return cpu::is_native(cpu::ProductChoice::for_this_cpu().bf16);
 }
 
 inline Dtype dtype_of(CpuProducts products) {

@@ -6,6 +6,7 @@
 #include "fedit/core/error.h"
 #include "fedit/tensor/machine_rate.h"
 #include "tensor/cpu/cpu_backend.h"
+#include "tensor/cpu/tile_products.h"
 #include "tests/support/on_every_backend.h"
 
 namespace fedit::test {
@@ -15,6 +16,11 @@ using cpu::Bf16Products;
 using cpu::CpuBackend;
 using cpu::ProductChoice;
 using cpu::WeightLayout;
+
+/// Who can make fp32 products, and bf16 products, whatever this CPU is.
+const ProductChoice panels{.layout = WeightLayout::panels};
+const ProductChoice emulated{.bf16 = Bf16Products::emulated};
+const ProductChoice emulated_amx{.bf16 = Bf16Products::emulated_amx};
 
 struct Case {
     WeightLayout layout;
@@ -110,21 +116,23 @@ struct Product {
     std::int64_t rows, in, out, padding;
 };
 
-class LinearOnEveryBackend : public OnEveryBackend<Product> {
-protected:
-    static Matrix sum(Matrix a, const Matrix& b) {
-        for (std::size_t i = 0; i < a.values.size(); ++i) a.values[i] += b.values[i];
-        return a;
-    }
-    static Matrix repeated(const Matrix& row, std::int64_t rows) {
-        return naive::multiply(Matrix(rows, 1, 1.0), row);
-    }
-};
+Matrix sum(Matrix a, const Matrix& b) {
+    for (std::size_t i = 0; i < a.values.size(); ++i) a.values[i] += b.values[i];
+    return a;
+}
 
-const auto product_name = named_by([](const Product& p) {
+Matrix repeated(const Matrix& row, std::int64_t rows) {
+    return naive::multiply(Matrix(rows, 1, 1.0), row);
+}
+
+std::string name_of_product(const Product& p) {
     return std::to_string(p.rows) + "x" + std::to_string(p.in) + "x" + std::to_string(p.out) + "p" +
            std::to_string(p.padding);
-});
+}
+
+class LinearOnEveryBackend : public OnEveryBackend<Product> {};
+
+const auto product_name = named_by(name_of_product);
 
 TEST_P(LinearOnEveryBackend, ForwardAgreesWithDoubleLoops) {
     const auto [rows, in, out, padding] = test_case();
@@ -268,10 +276,11 @@ TEST(LinearRows, ZeroRowsAreFine) {
 }
 
 /// y and dx of rows [first, first + rows) of 500, side by side.
-Matrix forward_and_backward(int threads, std::int64_t first, std::int64_t rows) {
-    CpuBackend backend(threads, {.layout = WeightLayout::panels});
+Matrix forward_and_backward(const ProductChoice& choice, Dtype dtype, int threads,
+                            std::int64_t first, std::int64_t rows) {
+    CpuBackend backend(threads, choice);
     const std::int64_t in = 300, out = 77;
-    const DeviceWeight weight(backend, random_matrix(out, in, 1));
+    const DeviceWeight weight(backend, random_matrix(out, in, 1), dtype);
     const DeviceMatrix x(backend, rows_of(random_matrix(500, in, 2), first, rows)),
         dy(backend, rows_of(random_matrix(500, out, 3), first, rows)), y(backend, Shape{rows, out}),
         dx(backend, Shape{rows, in});
@@ -286,15 +295,32 @@ Matrix forward_and_backward(int threads, std::int64_t first, std::int64_t rows) 
     return both;
 }
 
-TEST(LinearRows, HaveTheSameBitsAloneAndInCompanyOnAnyNumberOfThreads) {
-    const Matrix all = forward_and_backward(1, 0, 500);
-    EXPECT_TRUE(same_bits(forward_and_backward(2, 0, 500), all));
-    EXPECT_TRUE(same_bits(forward_and_backward(3, 0, 500), all));
+void expect_exact_rows(const ProductChoice& choice, Dtype dtype) {
+    const auto product = [&](int threads, std::int64_t first, std::int64_t rows) {
+        return forward_and_backward(choice, dtype, threads, first, rows);
+    };
+    const Matrix all = product(1, 0, 500);
+    EXPECT_TRUE(same_bits(product(2, 0, 500), all));
+    EXPECT_TRUE(same_bits(product(3, 0, 500), all));
     for (const auto& [first, rows] :
          {std::pair<std::int64_t, std::int64_t>{0, 1}, {7, 1}, {3, 5}, {194, 8}, {100, 300}}) {
-        EXPECT_TRUE(same_bits(forward_and_backward(2, first, rows), rows_of(all, first, rows)))
+        EXPECT_TRUE(same_bits(product(2, first, rows), rows_of(all, first, rows)))
             << rows << " rows from " << first;
     }
+}
+
+TEST(LinearRows, HaveTheSameBitsAloneAndInCompanyOnAnyNumberOfThreads) {
+    expect_exact_rows(panels, Dtype::fp32);
+}
+
+TEST(LinearRows, OfTilesHaveTheSameBitsAloneAndInCompanyOnAnyNumberOfThreads) {
+    expect_exact_rows(emulated_amx, Dtype::bf16);
+}
+
+TEST(LinearRows, OfThisCpuHaveTheSameBitsAloneAndInCompanyOnAnyNumberOfThreads) {
+    const ProductChoice choice = ProductChoice::for_this_cpu();
+    expect_exact_rows(choice, Dtype::fp32);
+    if (is_native(choice.bf16)) expect_exact_rows(choice, Dtype::bf16);
 }
 
 TEST(LinearRows, OneThreadHasTheSameBitsWhereverTheOperandsLie) {
@@ -335,22 +361,48 @@ Matrix to_bf16(const Matrix& m) {
     return stored(m, Dtype::bf16);
 }
 
-TEST(LinearBf16, RoundsOperandsAndSumsInFp32) {
-    CpuBackend backend(2, {.bf16 = Bf16Products::emulated});
-    const Matrix x = random_matrix(19, 70, 1), w = random_matrix(35, 70, 2),
-                 dy = random_matrix(19, 35, 3);
-    const DeviceWeight weight(backend, w, Dtype::bf16);
-    EXPECT_EQ(weight.get().bytes % 64, 0U);
-    const DeviceMatrix dx_in(backend, x, 77), y(backend, Shape{19, 35, 40});
-    backend.linear(y.view(), dx_in.view(), weight.get(), nullptr, false);
-    EXPECT_TRUE(close(y.values(), naive::multiply(to_bf16(x), transpose(to_bf16(w)))));
+/// Products of bf16 operands, summed in fp32: a pair of tiles and less, more, several blocks of the
+/// depth and of columns.
+class LinearBf16 : public testing::TestWithParam<Product> {};
 
-    const DeviceMatrix device_dy(backend, dy, 36), dx(backend, Shape{19, 70});
-    backend.linear_dx(dx.view(), device_dy.view(), weight.get(), false);
-    EXPECT_TRUE(close(dx.values(), naive::multiply(to_bf16(dy), to_bf16(w))));
+TEST_P(LinearBf16, RoundsOperandsAndSumsInFp32) {
+    const auto [rows, in, out, padding] = GetParam();
+    const Matrix x = random_matrix(rows, in, 1), w = random_matrix(out, in, 2),
+                 dy = random_matrix(rows, out, 3), bias = random_matrix(1, out, 4);
+    const Matrix want_y = naive::multiply(to_bf16(x), transpose(to_bf16(w))),
+                 want_dx = naive::multiply(to_bf16(dy), to_bf16(w));
+    for (const ProductChoice& choice : {emulated, emulated_amx}) {
+        CpuBackend backend(2, choice);
+        const DeviceWeight weight(backend, w, Dtype::bf16);
+        EXPECT_EQ(weight.get().bytes % 64, 0U);
+        const DeviceMatrix device_x(backend, x, in + padding),
+            device_dy(backend, dy, out + padding), device_bias(backend, bias);
+        for (const bool add : {false, true}) {
+            const DeviceMatrix y(backend, dy, out + padding), dx(backend, x, in + padding);
+            backend.linear(y.view(), device_x.view(), weight.get(),
+                           add ? device_bias.floats() : nullptr, add);
+            backend.linear_dx(dx.view(), device_dy.view(), weight.get(), add);
+            EXPECT_TRUE(
+                close(y.values(), add ? sum(want_y, sum(dy, repeated(bias, rows))) : want_y));
+            EXPECT_TRUE(close(dx.values(), add ? sum(want_dx, x) : want_dx));
+        }
+    }
 }
 
-TEST(LinearBf16, IsRefusedWithoutTheInstruction) {
+INSTANTIATE_TEST_SUITE_P(Shapes, LinearBf16,
+                         testing::Values(Product{19, 70, 35, 7}, Product{1, 1, 1, 0},
+                                         Product{32, 32, 32, 0}, Product{33, 64, 48, 0},
+                                         Product{250, 1061, 33, 3}, Product{3, 31, 1100, 1}),
+                         [](const auto& test) { return name_of_product(test.param); });
+
+TEST(LinearBf16Choice, TilesHaveTheBitsOfTheirEmulation) {
+    // Compares the emulation with itself where the CPU has no tile registers.
+    const ProductChoice tiles{.bf16 = cpu::has_amx() ? Bf16Products::amx : emulated_amx.bf16};
+    EXPECT_TRUE(same_bits(forward_and_backward(tiles, Dtype::bf16, 2, 0, 500),
+                          forward_and_backward(emulated_amx, Dtype::bf16, 1, 0, 500)));
+}
+
+TEST(LinearBf16Choice, IsRefusedWithoutTheInstruction) {
     CpuBackend backend(1, {.bf16 = Bf16Products::absent});
     EXPECT_FALSE(backend.info().bf16);
     const std::vector<float> values(6);

@@ -4,6 +4,8 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include <algorithm>
+
 #include "tensor/cpu/bf16.h"
 #include "tensor/cpu/operands-inl.h"
 #include "tensor/cpu/parallel.h"
@@ -12,20 +14,21 @@ HWY_BEFORE_NAMESPACE();
 namespace fedit::cpu::HWY_NAMESPACE {
 
 template <class O>
-HWY_INLINE void RoundRowsBy(std::uint16_t* to, TensorView x) {
+HWY_INLINE void RoundRowsBy(std::uint16_t* to, std::int64_t stride, TensorView x) {
     for (std::int64_t t = 0; t < x.rows; ++t) {
         const float* const from = x.row(t);
         ForEach(x.cols, [to, from, next = x.stride](auto d, std::int64_t j) HWY_ATTR {
             hwy::Prefetch(from + next + j);
             O::Store(d, hn::LoadU(d, from + j), to + j);
         });
-        to += x.cols;
+        std::fill(to + x.cols, to + stride, std::uint16_t{0});
+        to += stride;
     }
 }
 
-void RoundRows(Operands operands, std::uint16_t* to, TensorView x) {
-    if (operands == Operands::bf16) return RoundRowsBy<NativeBf16>(to, x);
-    RoundRowsBy<EmulatedBf16>(to, x);
+void RoundRows(Operands operands, std::uint16_t* to, std::int64_t stride, TensorView x) {
+    if (operands == Operands::bf16) return RoundRowsBy<NativeBf16>(to, stride, x);
+    RoundRowsBy<EmulatedBf16>(to, stride, x);
 }
 
 }  // namespace fedit::cpu::HWY_NAMESPACE
@@ -39,10 +42,11 @@ namespace fedit::cpu {
 
 HWY_EXPORT(RoundRows);
 
-void round_to_bf16(int threads, Operands operands, std::uint16_t* to, TensorView x) {
+void round_to_bf16(int threads, Operands operands, std::uint16_t* to, std::int64_t stride,
+                   TensorView x) {
     const auto round = HWY_DYNAMIC_DISPATCH(RoundRows);
     parallel_blocks(threads, x.rows, 16, [&](std::int64_t begin, std::int64_t end) noexcept {
-        round(operands, to + begin * x.cols, x.row_range(begin, end - begin));
+        round(operands, to + begin * stride, stride, x.row_range(begin, end - begin));
     });
 }
 

@@ -71,7 +71,7 @@ DeviceInfo CpuBackend::info() const {
             .model = cpu_model(),
             .instruction_set = HWY_DYNAMIC_DISPATCH(InstructionSet)(),
             .libraries = product_library(choice),
-            .bf16 = choice.bf16 == Bf16Products::native,
+            .bf16 = is_native(choice.bf16),
             .memory_bytes = static_cast<std::int64_t>(sysconf(_SC_PHYS_PAGES)) *
                             static_cast<std::int64_t>(sysconf(_SC_PAGESIZE)),
             .host_memory = true,
@@ -84,8 +84,7 @@ Dtype CpuBackend::activation_dtype(Dtype /*products*/) const {
 
 Operands CpuBackend::operands_for(Dtype products) const {
     if (products == Dtype::fp32) return Operands::fp32;
-    return products_.choice().bf16 == Bf16Products::native ? Operands::bf16
-                                                           : Operands::emulated_bf16;
+    return is_native(products_.choice().bf16) ? Operands::bf16 : Operands::emulated_bf16;
 }
 
 void* CpuBackend::allocate(std::size_t bytes) {

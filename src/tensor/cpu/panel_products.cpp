@@ -198,18 +198,6 @@ void multiply(int threads, float* strips, TensorView c, const Panels& right, Beg
     });
 }
 
-/// c = or += bias in every row.
-void add_bias(int threads, TensorView c, const float* bias, bool accumulate) {
-    parallel_blocks(threads, c.rows, 16, [&](std::int64_t begin, std::int64_t end) noexcept {
-        for (std::int64_t t = begin; t < end; ++t) {
-            float* const row = c.row(t);
-            for (std::int64_t j = 0; j < c.cols; ++j) {
-                row[j] = accumulate ? row[j] + bias[j] : bias[j];
-            }
-        }
-    });
-}
-
 }  // namespace
 
 void pack_panels(int threads, float* panels, TensorView b) {
@@ -227,10 +215,8 @@ void pack_panels_transposed(int threads, float* panels, TensorView b) {
 }
 
 void multiply_panels(int threads, Scratch& scratch, TensorView y, TensorView x, const float* panels,
-                     const float* bias, bool accumulate) {
-    if (x.rows == 0) return;
-    if (bias != nullptr) add_bias(threads, y, bias, accumulate);
-    const Begin begin = accumulate || bias != nullptr ? Begin::as_it_is : Begin::at_zero;
+                     bool accumulate) {
+    const Begin begin = accumulate ? Begin::as_it_is : Begin::at_zero;
     const auto pack = HWY_DYNAMIC_DISPATCH(PackStrips);
     multiply(
         threads, scratch.floats(threads * strip_floats), y, {panels, x.cols}, begin,

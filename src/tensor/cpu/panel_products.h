@@ -17,9 +17,9 @@ void pack_panels(int threads, float* panels, TensorView b);
 /// Panels of b^T.
 void pack_panels_transposed(int threads, float* panels, TensorView b);
 
-/// y (+)= x b + bias, from panels of b (x.cols x y.cols); bias may be null.
+/// y (+)= x b, from panels of b (x.cols x y.cols).
 void multiply_panels(int threads, Scratch& scratch, TensorView y, TensorView x, const float* panels,
-                     const float* bias, bool accumulate);
+                     bool accumulate);
 
 /// dw += dy^T x.
 void add_outer_product(int threads, Scratch& scratch, TensorView dw, TensorView dy, TensorView x);

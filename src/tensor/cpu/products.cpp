@@ -1,4 +1,4 @@
-// tensor/cpu/products.cpp: products in panels, and oneDNN matmul primitives, created once a shape.
+// tensor/cpu/products.cpp: who makes a product; and oneDNN matmul primitives, created once a shape.
 #include "tensor/cpu/products.h"
 
 #include <fmt/format.h>
@@ -14,6 +14,7 @@
 #include "tensor/cpu/panel_products.h"
 #include "tensor/cpu/parallel.h"
 #include "tensor/cpu/scratch.h"
+#include "tensor/cpu/tile_products.h"
 
 namespace fedit::cpu {
 
@@ -96,7 +97,7 @@ bool cpu_has(dnnl_cpu_isa_t isa) {
 }
 
 /// oneDNN without its AMX kernels: they divide a product by its number of rows, and a row's bits
-/// would depend on its company.
+/// would depend on its company. Ours (tile_products.h) do not.
 dnnl::engine cpu_engine() {
     // Only before anything has asked for the CPU's instructions; later calls change nothing.
     dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core_bf16);
@@ -118,6 +119,18 @@ void copy_matrix(int threads, TensorView to, TensorView from, bool add) {
     });
 }
 
+/// c = or += bias in every row.
+void add_bias(int threads, TensorView c, const float* bias, bool accumulate) {
+    parallel_blocks(threads, c.rows, 16, [&](std::int64_t begin, std::int64_t end) noexcept {
+        for (std::int64_t t = begin; t < end; ++t) {
+            float* const row = c.row(t);
+            for (std::int64_t j = 0; j < c.cols; ++j) {
+                row[j] = accumulate ? row[j] + bias[j] : bias[j];
+            }
+        }
+    });
+}
+
 }  // namespace
 
 ProductChoice ProductChoice::for_this_cpu() {
@@ -127,16 +140,20 @@ ProductChoice ProductChoice::for_this_cpu() {
     const Product sample{Form::w, Dtype::fp32, 128, 768, 768, 768, false, false};
     const std::string kernel = describe(engine, sample).impl_info_str();
     if (!kernel.starts_with("brg")) return {};
-    return {.layout = WeightLayout::blocked,
-            .bf16 = cpu_has(dnnl_cpu_isa_avx512_core_bf16) ? Bf16Products::native
-                                                           : Bf16Products::absent};
+    ProductChoice choice{.layout = WeightLayout::blocked};
+    // Attention and adapters need AVX512_BF16 beside AMX; every CPU with the one has the other.
+    if (cpu_has(dnnl_cpu_isa_avx512_core_bf16)) {
+        choice.bf16 = has_amx() ? Bf16Products::amx : Bf16Products::avx512_bf16;
+    }
+    return choice;
 }
 
 std::string product_library(const ProductChoice& choice) {
     const dnnl_version_t* version = dnnl_version();
     std::string name =
         fmt::format("oneDNN {}.{}.{}", version->major, version->minor, version->patch);
-    if (choice.bf16 != Bf16Products::native) return name;
+    if (choice.bf16 == Bf16Products::amx) return name + ", bf16 by AMX";
+    if (choice.bf16 != Bf16Products::avx512_bf16) return name;
     const dnnl::engine engine = cpu_engine();
     const Product sample{Form::w, Dtype::bf16, 128, 768, 768, 768, false, false};
     return fmt::format("{}, bf16 by {}", name, describe(engine, sample).impl_info_str());
@@ -156,16 +173,34 @@ struct Products::Impl {
     Scratch src_scratch, dst_scratch, bf16_scratch, panel_scratch;
 
     WeightLayout layout_of(Dtype dtype) const {
-        return dtype == Dtype::bf16 && choice.bf16 == Bf16Products::emulated ? WeightLayout::panels
-                                                                             : choice.layout;
+        if (dtype == Dtype::fp32) return choice.layout;
+        switch (choice.bf16) {
+            case Bf16Products::amx:
+            case Bf16Products::emulated_amx:
+                return WeightLayout::tiles;
+            case Bf16Products::emulated:
+                return WeightLayout::panels;
+            case Bf16Products::avx512_bf16:
+            case Bf16Products::absent:
+                break;
+        }
+        return choice.layout;
     }
 
     std::size_t form_bytes(Form form, Dtype dtype, std::int64_t out, std::int64_t in) const {
         const auto [depth, cols] = form == Form::w ? std::pair(in, out) : std::pair(out, in);
-        const std::size_t bytes =
-            layout_of(dtype) == WeightLayout::panels
-                ? static_cast<std::size_t>(panel_floats(depth, cols)) * sizeof(float)
-                : blocked_weight(dtype, depth, cols).get_size();
+        std::size_t bytes = 0;
+        switch (layout_of(dtype)) {
+            case WeightLayout::panels:
+                bytes = static_cast<std::size_t>(panel_floats(depth, cols)) * sizeof(float);
+                break;
+            case WeightLayout::tiles:
+                bytes = tile_panel_bytes(depth, cols);
+                break;
+            case WeightLayout::blocked:
+                bytes = blocked_weight(dtype, depth, cols).get_size();
+                break;
+        }
         return (bytes + memory_alignment - 1) / memory_alignment * memory_alignment;
     }
 
@@ -217,12 +252,21 @@ struct Products::Impl {
         if (src.rows == 0) return;
         const std::byte* weights = w.data;
         if (form == Form::w_transposed) weights += form_bytes(Form::w, w.dtype, w.out, w.in);
-        if (layout_of(w.dtype) == WeightLayout::panels) {
+        const WeightLayout layout = layout_of(w.dtype);
+        if (layout == WeightLayout::blocked) {
+            multiply_blocked(form, dst, src, w.dtype, weights, bias, accumulate);
+            return;
+        }
+        if (bias != nullptr) add_bias(threads, dst, bias, accumulate);
+        accumulate = accumulate || bias != nullptr;
+        if (layout == WeightLayout::tiles) {
+            const TileUnit unit =
+                choice.bf16 == Bf16Products::amx ? TileUnit::amx : TileUnit::emulated;
+            multiply_tile_panels(threads, unit, bf16_scratch, dst, src, weights, accumulate);
+        } else {
             const TensorView operand = w.dtype == Dtype::bf16 ? as_bf16(src) : src;
             multiply_panels(threads, panel_scratch, dst, operand,
-                            reinterpret_cast<const float*>(weights), bias, accumulate);
-        } else {
-            multiply_blocked(form, dst, src, w.dtype, weights, bias, accumulate);
+                            reinterpret_cast<const float*>(weights), accumulate);
         }
     }
 
@@ -252,7 +296,7 @@ struct Products::Impl {
     std::uint16_t* rounded(Operands operands, TensorView x) {
         auto* const to = reinterpret_cast<std::uint16_t*>(
             bf16_scratch.bytes(static_cast<std::size_t>(x.rows * x.cols) * 2));
-        round_to_bf16(threads, operands, to, x);
+        round_to_bf16(threads, operands, to, x.cols, x);
         return to;
     }
 
@@ -296,14 +340,24 @@ void Products::pack(std::byte* memory_begin, Dtype dtype, std::span<const float>
                           .remedy = "use --dtype fp32"});
     }
     const TensorView w{const_cast<float*>(values.data()), Dtype::fp32, out, in, in};
-    if (impl_->layout_of(dtype) == WeightLayout::blocked) {
-        impl_->pack_blocked(memory_begin, dtype, w);
-        return;
-    }
-    const TensorView source = dtype == Dtype::bf16 ? impl_->as_bf16(w) : w;
     std::byte* const transposed = memory_begin + impl_->form_bytes(Form::w, dtype, out, in);
-    pack_panels_transposed(impl_->threads, reinterpret_cast<float*>(memory_begin), source);
-    pack_panels(impl_->threads, reinterpret_cast<float*>(transposed), source);
+    switch (impl_->layout_of(dtype)) {
+        case WeightLayout::blocked:
+            impl_->pack_blocked(memory_begin, dtype, w);
+            return;
+        case WeightLayout::tiles: {
+            const std::uint16_t* const rounded = impl_->rounded(Operands::emulated_bf16, w);
+            pack_tile_panels_transposed(impl_->threads, memory_begin, rounded, in, out);
+            pack_tile_panels(impl_->threads, transposed, rounded, out, in);
+            return;
+        }
+        case WeightLayout::panels: {
+            const TensorView source = dtype == Dtype::bf16 ? impl_->as_bf16(w) : w;
+            pack_panels_transposed(impl_->threads, reinterpret_cast<float*>(memory_begin), source);
+            pack_panels(impl_->threads, reinterpret_cast<float*>(transposed), source);
+            return;
+        }
+    }
 }
 
 void Products::multiply(TensorView y, TensorView x, const PackedWeight& w, const float* bias,

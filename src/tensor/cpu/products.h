@@ -1,4 +1,4 @@
-// tensor/cpu/products.h: products with packed weights, in panels or through oneDNN.
+// tensor/cpu/products.h: products with packed weights, in panels of our own or through oneDNN.
 #pragma once
 
 #include <cstddef>
@@ -16,15 +16,23 @@ namespace fedit::cpu {
 /// threads nor on other rows.
 enum class WeightLayout {
     panels,   ///< what panel_products.h reads: fp32
+    tiles,    ///< what tile_products.h reads: bf16
     blocked,  ///< what oneDNN's AVX-512 kernels read: fp32 and bf16
 };
 
 /// What a bf16 weight means.
 enum class Bf16Products {
-    absent,    ///< pack() refuses it
-    native,    ///< the CPU's bf16 instructions, from blocked weights
+    absent,       ///< pack() refuses it
+    avx512_bf16,  ///< the CPU's bf16 instructions, from blocked weights
+    amx,          ///< the CPU's tile registers
     emulated,  ///< operands rounded to bf16, then an fp32 product in panels: for tests on any CPU
+    emulated_amx,  ///< the bits of tile registers, for the same
 };
+
+/// Whether they are by the CPU's instructions.
+constexpr bool is_native(Bf16Products products) {
+    return products == Bf16Products::avx512_bf16 || products == Bf16Products::amx;
+}
 
 struct ProductChoice {
     WeightLayout layout = WeightLayout::panels;
@@ -62,7 +70,7 @@ private:
     std::unique_ptr<Impl> impl_;
 };
 
-/// "oneDNN 2.6.3", and the kernel of bf16 products where the CPU has them: it decides bits.
+/// "oneDNN 2.6.3", and who makes bf16 products where the CPU has them: it decides bits.
 std::string product_library(const ProductChoice& choice);
 
 }  // namespace fedit::cpu
