@@ -42,11 +42,14 @@ namespace fedit::cpu {
 
 HWY_EXPORT(RoundRows);
 
+void round_rows_to_bf16(Operands operands, std::uint16_t* to, std::int64_t stride, TensorView x) {
+    HWY_DYNAMIC_DISPATCH(RoundRows)(operands, to, stride, x);
+}
+
 void round_to_bf16(int threads, Operands operands, std::uint16_t* to, std::int64_t stride,
                    TensorView x) {
-    const auto round = HWY_DYNAMIC_DISPATCH(RoundRows);
     parallel_blocks(threads, x.rows, 16, [&](std::int64_t begin, std::int64_t end) noexcept {
-        round(operands, to + begin * stride, stride, x.row_range(begin, end - begin));
+        round_rows_to_bf16(operands, to + begin * stride, stride, x.row_range(begin, end - begin));
     });
 }
 

@@ -12,6 +12,8 @@ namespace fedit::cpu {
 /// column. NaN stays NaN. The CPU's instructions (Operands::bf16) take denormal numbers for zeros.
 void round_to_bf16(int threads, Operands operands, std::uint16_t* to, std::int64_t stride,
                    TensorView x);
+/// The same by the calling thread.
+void round_rows_to_bf16(Operands operands, std::uint16_t* to, std::int64_t stride, TensorView x);
 
 /// The fp32 values of `count` bf16 numbers, which may lie at any address.
 void widen_bf16(int threads, float* to, const void* from, std::int64_t count);

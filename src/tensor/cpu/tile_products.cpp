@@ -1,10 +1,12 @@
-// tensor/cpu/tile_products.cpp: two by two tiles of the result stay in registers; two panels of the
-// weight stay in L1 while rows of x pass.
+// tensor/cpu/tile_products.cpp: two by two tiles of the result stay in registers while two panels
+// of the weight pass a block of x, which is rounded into L2 first.
 #include "tensor/cpu/tile_products.h"
 
+#if defined(__x86_64__)
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#endif
 
 #include <algorithm>
 
@@ -19,8 +21,8 @@ namespace {
 
 /// Rows and columns of the result that are in registers at a time.
 constexpr std::int64_t pair = 2 * tile_size;
-/// Words of the depth that are multiplied before the next columns: two panels of them stay in L1.
-constexpr std::int64_t tile_block_depth = 256;
+/// Words of the depth that are multiplied before the next columns: of 128 to 512 the fastest.
+constexpr std::int64_t tile_block_depth = 512;
 /// Bytes between rows of a panel, and of a tile that was loaded from it.
 constexpr std::int64_t panel_row_bytes = tile_size * sizeof(std::uint32_t);
 
@@ -32,13 +34,16 @@ constexpr std::int64_t depth_words(std::int64_t depth) {
     return round_up((depth + 1) / 2, tile_size);
 }
 
-/// x in bf16, as rows of words that fill tiles: zeros behind the last column, rows up to a pair of
-/// tiles.
+/// A block of x in bf16, as rows of words that fill tiles: zeros behind the last column and below
+/// the last row.
 struct Left {
-    const std::uint32_t* words;
-    std::int64_t stride;  ///< in words
+    std::uint32_t* words;
+    /// Words between rows: a line more than they fill, since rows a multiple of 4 KiB apart share a
+    /// few lines of L1.
+    static constexpr std::int64_t stride = tile_block_depth + tile_size;
+    static constexpr std::int64_t size = round_up(panel_block_rows, pair) * stride;
 
-    const std::uint32_t* row(std::int64_t i) const { return words + i * stride; }
+    std::uint32_t* row(std::int64_t i) const { return words + i * stride; }
 };
 
 /// Panels of tile_size columns each, `depth` words deep.
@@ -56,11 +61,10 @@ struct Depth {
     std::int64_t begin, end;
 };
 
-/// A pair of tiles each way: c (rows `stride` bytes apart) = or += left x right.
+/// A pair of tiles each way: c (rows `stride` bytes apart) = or += rows of `left` x `right`.
 template <class Tiles>
 void multiply_pair(Tiles& tiles, float* c, std::int64_t stride, const std::uint32_t* left,
-                   std::int64_t left_stride, const Right& right, std::int64_t col, Depth depth,
-                   bool add) {
+                   const Right& right, std::int64_t col, Depth depth, bool add) {
     float* const below = c + tile_size * stride / static_cast<std::int64_t>(sizeof(float));
     if (add) {
         tiles.template load<0>(c, stride);
@@ -73,13 +77,13 @@ void multiply_pair(Tiles& tiles, float* c, std::int64_t stride, const std::uint3
         tiles.template zero<2>();
         tiles.template zero<3>();
     }
-    const std::int64_t row_bytes = left_stride * static_cast<std::int64_t>(sizeof(std::uint32_t));
-    const std::uint32_t* const lower = left + tile_size * left_stride;
-    for (std::int64_t p = depth.begin; p < depth.end; p += tile_size) {
-        tiles.template load<6>(right.panel(col, p), panel_row_bytes);
+    constexpr std::int64_t row_bytes = Left::stride * sizeof(std::uint32_t);
+    const std::uint32_t* const lower = left + tile_size * Left::stride;
+    for (std::int64_t p = 0; p < depth.end - depth.begin; p += tile_size) {
+        tiles.template load<6>(right.panel(col, depth.begin + p), panel_row_bytes);
         tiles.template load<4>(left + p, row_bytes);
         tiles.template multiply<0, 4, 6>();
-        tiles.template load<7>(right.panel(col + tile_size, p), panel_row_bytes);
+        tiles.template load<7>(right.panel(col + tile_size, depth.begin + p), panel_row_bytes);
         tiles.template multiply<1, 4, 7>();
         tiles.template load<5>(lower + p, row_bytes);
         tiles.template multiply<2, 5, 6>();
@@ -93,55 +97,44 @@ void multiply_pair(Tiles& tiles, float* c, std::int64_t stride, const std::uint3
 
 /// The same where c ends inside the pair: through a buffer.
 template <class Tiles>
-void multiply_last_pair(Tiles& tiles, TensorView c, const std::uint32_t* left,
-                        std::int64_t left_stride, const Right& right, std::int64_t col, Depth depth,
-                        bool add) {
+void multiply_last_pair(Tiles& tiles, TensorView c, const std::uint32_t* left, const Right& right,
+                        std::int64_t col, Depth depth, bool add) {
     alignas(64) float buffer[pair * pair] = {};
     for (std::int64_t i = 0; add && i < c.rows; ++i) {
         std::copy_n(c.row(i), c.cols, buffer + i * pair);
     }
-    multiply_pair(tiles, buffer, pair * static_cast<std::int64_t>(sizeof(float)), left, left_stride,
-                  right, col, depth, add);
+    constexpr std::int64_t stride = pair * sizeof(float);
+    multiply_pair(tiles, buffer, stride, left, right, col, depth, add);
     for (std::int64_t i = 0; i < c.rows; ++i) std::copy_n(buffer + i * pair, c.cols, c.row(i));
 }
 
-/// c = or += rows of x from `row` on times columns of the weight from `col` on.
+/// c = or += a block of x, of which `left` holds this part of the depth, times columns of the
+/// weight from `col` on.
 template <class Tiles>
-void multiply_block(TensorView c, const Left& left, std::int64_t row, const Right& right,
-                    std::int64_t col, bool accumulate) {
+void multiply_block(TensorView c, const Left& left, const Right& right, std::int64_t col,
+                    Depth depth, bool add) {
     Tiles tiles;
     const std::int64_t stride = c.stride * static_cast<std::int64_t>(sizeof(float));
-    for (Depth depth{0, 0}; depth.begin < right.depth; depth.begin = depth.end) {
-        depth.end = std::min(depth.begin + tile_block_depth, right.depth);
-        const bool add = accumulate || depth.begin > 0;
-        for (std::int64_t j = 0; j < c.cols; j += pair) {
-            for (std::int64_t i = 0; i < c.rows; i += pair) {
-                const std::int64_t rows = std::min(pair, c.rows - i);
-                const std::int64_t cols = std::min(pair, c.cols - j);
-                const std::uint32_t* const words = left.row(row + i);
-                if (rows == pair && cols == pair) {
-                    multiply_pair(tiles, c.row(i) + j, stride, words, left.stride, right, col + j,
-                                  depth, add);
-                } else {
-                    multiply_last_pair(tiles, c.row_range(i, rows).columns(j, cols), words,
-                                       left.stride, right, col + j, depth, add);
-                }
+    for (std::int64_t j = 0; j < c.cols; j += pair) {
+        for (std::int64_t i = 0; i < c.rows; i += pair) {
+            const std::int64_t rows = std::min(pair, c.rows - i), cols = std::min(pair, c.cols - j);
+            if (rows == pair && cols == pair) {
+                multiply_pair(tiles, c.row(i) + j, stride, left.row(i), right, col + j, depth, add);
+            } else {
+                multiply_last_pair(tiles, c.row_range(i, rows).columns(j, cols), left.row(i), right,
+                                   col + j, depth, add);
             }
         }
     }
 }
 
-/// Rows of x rounded, in `scratch`.
-Left round_rows(int threads, TileUnit unit, Scratch& scratch, TensorView x) {
-    // A line more than they fill: rows a multiple of 4 KiB apart share a few lines of L1.
-    const std::int64_t stride = depth_words(x.cols) + tile_size;
-    const std::int64_t rows = round_up(x.rows, pair);
-    auto* const words = reinterpret_cast<std::uint32_t*>(
-        scratch.bytes(static_cast<std::size_t>(rows * stride) * sizeof(std::uint32_t)));
-    round_to_bf16(threads, unit == TileUnit::amx ? Operands::bf16 : Operands::emulated_bf16,
-                  reinterpret_cast<std::uint16_t*>(words), 2 * stride, x);
-    std::fill(words + x.rows * stride, words + rows * stride, 0U);
-    return {words, stride};
+/// The words [depth.begin, depth.end) of x's rows, rounded.
+void fill(const Left& left, TileUnit unit, TensorView x, Depth depth) {
+    const std::int64_t begin = 2 * depth.begin, end = std::min(2 * depth.end, x.cols);
+    round_rows_to_bf16(unit == TileUnit::amx ? Operands::bf16 : Operands::emulated_bf16,
+                       reinterpret_cast<std::uint16_t*>(left.words), 2 * Left::stride,
+                       x.columns(begin, end - begin));
+    std::fill(left.row(x.rows), left.row(round_up(x.rows, pair)), 0U);
 }
 
 /// Words of `panel` (depth words x tile_size) from word_of(p, j): both numbers of word p of column
@@ -211,17 +204,23 @@ void pack_tile_panels_transposed(int threads, std::byte* panels, const std::uint
 
 void multiply_tile_panels(int threads, TileUnit unit, Scratch& scratch, TensorView y, TensorView x,
                           const std::byte* panels, bool accumulate) {
-    const Left left = round_rows(threads, unit, scratch, x);
     const Right right{reinterpret_cast<const std::uint32_t*>(panels), depth_words(x.cols)};
     const PanelTasks tasks(y.rows, y.cols, threads, pair, pair);
     const auto multiply =
         unit == TileUnit::amx ? multiply_block<AmxTiles> : multiply_block<EmulatedTiles>;
-    parallel_for(threads, tasks.count(), [&](std::int64_t task, int) noexcept {
+    auto* const lefts = reinterpret_cast<std::uint32_t*>(scratch.floats(threads * Left::size));
+    parallel_for(threads, tasks.count(), [&](std::int64_t task, int thread) noexcept {
         const std::int64_t i = task / tasks.col_blocks * tasks.block_rows;
         const std::int64_t j = task % tasks.col_blocks * tasks.block_cols;
         const std::int64_t rows = std::min(tasks.block_rows, y.rows - i);
         const std::int64_t cols = std::min(tasks.block_cols, y.cols - j);
-        multiply(y.row_range(i, rows).columns(j, cols), left, i, right, j, accumulate);
+        const Left left{lefts + thread * Left::size};
+        for (Depth depth{0, 0}; depth.begin < right.depth; depth.begin = depth.end) {
+            depth.end = std::min(depth.begin + tile_block_depth, right.depth);
+            fill(left, unit, x.row_range(i, rows), depth);
+            multiply(y.row_range(i, rows).columns(j, cols), left, right, j, depth,
+                     accumulate || depth.begin > 0);
+        }
     });
 }
 
