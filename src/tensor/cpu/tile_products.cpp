@@ -158,7 +158,7 @@ void pack_panels_of(int threads, std::byte* panels, std::int64_t depth, std::int
 }
 
 /// Two bf16 numbers in a word, the first in its lower half.
-std::uint32_t word_of(std::uint16_t first, std::uint16_t second) {
+std::uint32_t joined(std::uint16_t first, std::uint16_t second) {
     return first | static_cast<std::uint32_t>(second) << 16;
 }
 
@@ -190,7 +190,7 @@ void pack_tile_panels(int threads, std::byte* panels, const std::uint16_t* b, st
                       std::int64_t cols) {
     pack_panels_of(threads, panels, depth, cols, [&](std::int64_t p, std::int64_t j) noexcept {
         const std::uint16_t* const first = b + 2 * p * cols + j;
-        return word_of(first[0], 2 * p + 1 < depth ? first[cols] : std::uint16_t{0});
+        return joined(first[0], 2 * p + 1 < depth ? first[cols] : std::uint16_t{0});
     });
 }
 
@@ -198,7 +198,7 @@ void pack_tile_panels_transposed(int threads, std::byte* panels, const std::uint
                                  std::int64_t depth, std::int64_t cols) {
     pack_panels_of(threads, panels, depth, cols, [&](std::int64_t p, std::int64_t j) noexcept {
         const std::uint16_t* const first = b + j * depth + 2 * p;
-        return word_of(first[0], 2 * p + 1 < depth ? first[1] : std::uint16_t{0});
+        return joined(first[0], 2 * p + 1 < depth ? first[1] : std::uint16_t{0});
     });
 }
 
