@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "fedit/tensor/tensor.h"
+
 namespace fedit::cpu {
 
 /// Depth of a block: so much of one panel and of one strip of rows stay in L1 (22 kB of AVX2).
@@ -22,24 +24,42 @@ constexpr std::int64_t outer_rows(std::int64_t cols) {
 /// Floats of a thread's strips: whole strips of the widest tile.
 inline constexpr std::int64_t strip_floats = (panel_block_rows + 12) * panel_block_depth;
 
-/// The tasks of one product: blocks of rows times blocks of columns.
-struct PanelTasks {
-    std::int64_t row_blocks, block_rows, col_blocks, block_cols;
+/// The rows and columns of a result that one task makes.
+struct ResultBlock {
+    std::int64_t row, col, rows, cols;
 
+    TensorView of(TensorView result) const {
+        return result.row_range(row, rows).columns(col, cols);
+    }
+};
+
+/// The tasks of one product: blocks of rows times blocks of columns.
+class PanelTasks {
+public:
     PanelTasks(std::int64_t rows, std::int64_t cols, int threads, std::int64_t strip_rows,
-               std::int64_t panel_cols) {
+               std::int64_t panel_cols)
+        : rows_(rows), cols_(cols) {
         const auto ceil_div = [](std::int64_t a, std::int64_t b) { return (a + b - 1) / b; };
         // As many for every thread, if the rows are enough for that.
         const std::int64_t even = ceil_div(ceil_div(rows, panel_block_rows), threads) * threads;
         const std::int64_t count = std::min(even, ceil_div(rows, fewest_block_rows));
-        block_rows = ceil_div(ceil_div(rows, count), strip_rows) * strip_rows;
-        row_blocks = ceil_div(rows, block_rows);
+        block_rows_ = ceil_div(ceil_div(rows, count), strip_rows) * strip_rows;
+        row_blocks_ = ceil_div(rows, block_rows_);
         const std::int64_t parts = std::max(ceil_div(cols, panel_block_cols),
-                                            count == even ? 1 : ceil_div(4 * threads, row_blocks));
-        block_cols = ceil_div(ceil_div(cols, parts), panel_cols) * panel_cols;
-        col_blocks = ceil_div(cols, block_cols);
+                                            count == even ? 1 : ceil_div(4 * threads, row_blocks_));
+        block_cols_ = ceil_div(ceil_div(cols, parts), panel_cols) * panel_cols;
+        col_blocks_ = ceil_div(cols, block_cols_);
     }
-    std::int64_t count() const { return row_blocks * col_blocks; }
+
+    std::int64_t count() const { return row_blocks_ * col_blocks_; }
+    ResultBlock block(std::int64_t task) const {
+        const std::int64_t row = task / col_blocks_ * block_rows_;
+        const std::int64_t col = task % col_blocks_ * block_cols_;
+        return {row, col, std::min(block_rows_, rows_ - row), std::min(block_cols_, cols_ - col)};
+    }
+
+private:
+    std::int64_t rows_, cols_, row_blocks_, block_rows_, col_blocks_, block_cols_;
 };
 
 }  // namespace fedit::cpu

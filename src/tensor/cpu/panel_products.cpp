@@ -183,16 +183,13 @@ void multiply(int threads, float* strips, TensorView c, const Panels& right, Beg
     const PanelTasks tasks(c.rows, c.cols, threads, HWY_DYNAMIC_DISPATCH(StripRows)(), width);
     const auto multiply_block = HWY_DYNAMIC_DISPATCH(MultiplyBlock);
     parallel_for(threads, tasks.count(), [&](std::int64_t task, int thread) noexcept {
-        const std::int64_t i = task / tasks.col_blocks * tasks.block_rows;
-        const std::int64_t j = task % tasks.col_blocks * tasks.block_cols;
-        const std::int64_t rows = std::min(tasks.block_rows, c.rows - i);
-        const std::int64_t cols = std::min(tasks.block_cols, c.cols - j);
+        const ResultBlock block = tasks.block(task);
         float* const own = strips + thread * strip_floats;
         for (std::int64_t p = 0; p < right.depth; p += panel_block_depth) {
             const std::int64_t depth = std::min(panel_block_depth, right.depth - p);
-            pack(own, i, rows, p, depth);
-            multiply_block(c.row_range(i, rows).columns(j, cols), depth, own,
-                           right.data + j * right.depth + p * width, right.depth,
+            pack(own, block.row, block.rows, p, depth);
+            multiply_block(block.of(c), depth, own,
+                           right.data + block.col * right.depth + p * width, right.depth,
                            p == 0 && begin == Begin::at_zero);
         }
     });

@@ -210,16 +210,12 @@ void multiply_tile_panels(int threads, TileUnit unit, Scratch& scratch, TensorVi
         unit == TileUnit::amx ? multiply_block<AmxTiles> : multiply_block<EmulatedTiles>;
     auto* const lefts = reinterpret_cast<std::uint32_t*>(scratch.floats(threads * Left::size));
     parallel_for(threads, tasks.count(), [&](std::int64_t task, int thread) noexcept {
-        const std::int64_t i = task / tasks.col_blocks * tasks.block_rows;
-        const std::int64_t j = task % tasks.col_blocks * tasks.block_cols;
-        const std::int64_t rows = std::min(tasks.block_rows, y.rows - i);
-        const std::int64_t cols = std::min(tasks.block_cols, y.cols - j);
+        const ResultBlock block = tasks.block(task);
         const Left left{lefts + thread * Left::size};
         for (Depth depth{0, 0}; depth.begin < right.depth; depth.begin = depth.end) {
             depth.end = std::min(depth.begin + tile_block_depth, right.depth);
-            fill(left, unit, x.row_range(i, rows), depth);
-            multiply(y.row_range(i, rows).columns(j, cols), left, right, j, depth,
-                     accumulate || depth.begin > 0);
+            fill(left, unit, x.row_range(block.row, block.rows), depth);
+            multiply(block.of(y), left, right, block.col, depth, accumulate || depth.begin > 0);
         }
     });
 }
