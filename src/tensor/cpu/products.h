@@ -17,7 +17,7 @@ namespace fedit::cpu {
 enum class WeightLayout {
     panels,   ///< what panel_products.h reads: fp32
     tiles,    ///< what tile_products.h reads: bf16
-    blocked,  ///< what oneDNN's AVX-512 kernels read: fp32 and bf16
+    blocked,  ///< what blocked_products.h reads (oneDNN, AVX-512): fp32 and bf16
 };
 
 /// What a bf16 weight means.
