@@ -46,11 +46,13 @@ void round_rows_to_bf16(Operands operands, std::uint16_t* to, std::int64_t strid
     HWY_DYNAMIC_DISPATCH(RoundRows)(operands, to, stride, x);
 }
 
-void round_to_bf16(int threads, Operands operands, std::uint16_t* to, std::int64_t stride,
-                   TensorView x) {
+const std::uint16_t* round_to_bf16(int threads, Operands operands, Scratch& scratch, TensorView x) {
+    auto* const to = reinterpret_cast<std::uint16_t*>(
+        scratch.bytes(static_cast<std::size_t>(x.rows * x.cols) * sizeof(std::uint16_t)));
     parallel_blocks(threads, x.rows, 16, [&](std::int64_t begin, std::int64_t end) noexcept {
-        round_rows_to_bf16(operands, to + begin * stride, stride, x.row_range(begin, end - begin));
+        round_rows_to_bf16(operands, to + begin * x.cols, x.cols, x.row_range(begin, end - begin));
     });
+    return to;
 }
 
 void widen_bf16(int threads, float* to, const void* from, std::int64_t count) {

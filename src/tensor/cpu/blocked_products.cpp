@@ -169,16 +169,9 @@ struct BlockedProducts::Impl {
         stream.wait();
     }
 
-    const void* rounded(Operands operands, TensorView x) {
-        auto* const to = reinterpret_cast<std::uint16_t*>(
-            x_scratch.bytes(static_cast<std::size_t>(x.rows * x.cols) * 2));
-        round_to_bf16(threads, operands, to, x.cols, x);
-        return to;
-    }
-
     /// x as dense elements of `dtype`: its own memory, or a copy.
     const void* dense_operand(TensorView x, Dtype dtype) {
-        if (dtype == Dtype::bf16) return rounded(Operands::bf16, x);
+        if (dtype == Dtype::bf16) return round_to_bf16(threads, Operands::bf16, x_scratch, x);
         if (x.stride == x.cols) return x.data;
         const TensorView copy = fp32_view(x_scratch.floats(x.rows * x.cols), x.rows, x.cols);
         copy_matrix(threads, copy, x, /*add=*/false);
@@ -200,7 +193,9 @@ struct BlockedProducts::Impl {
     void pack(std::byte* b, std::byte* b_transposed, Dtype dtype, TensorView values) {
         // Weights keep their denormal numbers.
         const void* const from =
-            dtype == Dtype::bf16 ? rounded(Operands::emulated_bf16, values) : values.data;
+            dtype == Dtype::bf16
+                ? round_to_bf16(threads, Operands::emulated_bf16, x_scratch, values)
+                : values.data;
         const std::int64_t rows = values.rows, cols = values.cols;
         reorder(dense(dtype, rows, cols), from, blocked_weight(dtype, rows, cols), b);
         const memory::desc transposed({cols, rows}, to_dnnl(dtype), memory::dims{1, cols});

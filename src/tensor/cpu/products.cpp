@@ -112,11 +112,9 @@ struct Products::Impl {
         }
     }
 
-    std::uint16_t* rounded(TensorView x) {
-        auto* const to = reinterpret_cast<std::uint16_t*>(
-            bf16_scratch.bytes(static_cast<std::size_t>(x.rows * x.cols) * 2));
-        round_to_bf16(threads, Operands::emulated_bf16, to, x.cols, x);
-        return to;
+    /// With denormal numbers, as weights keep them.
+    const std::uint16_t* rounded(TensorView x) {
+        return round_to_bf16(threads, Operands::emulated_bf16, bf16_scratch, x);
     }
 
     /// x rounded to bf16, as fp32.
